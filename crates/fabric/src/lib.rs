@@ -1,0 +1,1 @@
+//! Namespaces, netlink, link drivers and preflight.

@@ -1,0 +1,1 @@
+//! The role programs and the node init.

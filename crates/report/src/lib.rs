@@ -1,0 +1,1 @@
+//! Reads events: live view, table, result.json, JUnit, Markdown.

@@ -1,0 +1,1 @@
+//! The conductor's head: node lifecycle, triggers, expectations and verdict, as a state machine.

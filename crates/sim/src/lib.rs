@@ -1,0 +1,1 @@
+//! Virtual time: hosts, links and machines as a graph.
