@@ -11,10 +11,10 @@ pub struct HalfLink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// One way.
-    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    #[serde(default, skip_serializing_if = "is_no_time")]
     pub delay: Span,
     /// Uniform in ± this; keeps the order unless `reorder` is given.
-    #[serde(default, skip_serializing_if = "Span::is_zero")]
+    #[serde(default, skip_serializing_if = "is_no_time")]
     pub jitter: Span,
     /// Share of the packets (of at most the MTU) lost, each independently.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -97,6 +97,10 @@ impl Profile {
     pub fn is_transparent(&self) -> bool {
         self.up.is_transparent() && self.down.is_transparent()
     }
+}
+
+fn is_no_time(span: &Span) -> bool {
+    span.is_zero()
 }
 
 fn is_zero(ratio: &Ratio) -> bool {
