@@ -1,1 +1,28 @@
-//! The event vocabulary of a run, its fold into a state, and the names of a run directory's files.
+//! What happened in a run, as past-tense facts; the log of them is the only bridge between a run and its reports.
+//!
+//! * [`record`]: one line of `events.jsonl`.
+//! * [`node_report`]: what a node's program says on `TESTBED_EVENTS_FD`.
+//! * [`state`]: the fold: a log in, the state of the run out.
+//! * [`verdict`]: PASS, FAIL, INVALID or interrupted, and the exit status of each.
+//! * [`run_directory`]: the names of a run directory's files.
+//!
+//! ```
+//! use event::{Event, Record, RunState};
+//!
+//! let line = r#"{"at_ns":1500000,"event":"node-ready","node":"client","incarnation":1}"#;
+//! let mut state = RunState::default();
+//! state.apply(&Record::from_line(line)?);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod node_report;
+pub mod record;
+pub mod run_directory;
+pub mod state;
+pub mod verdict;
+
+pub use node_report::{NodeReport, SourceState};
+pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record};
+pub use state::{ExpectationState, FaultState, NodePhase, NodeState, Progress, RunState, SourceView};
+pub use verdict::Verdict;

@@ -45,13 +45,8 @@ pub enum UnitError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Rate(u64);
 
-const RATE_UNITS: &[(&str, u64)] = &[
-    ("Tbit", 1_000_000_000_000),
-    ("Gbit", 1_000_000_000),
-    ("Mbit", 1_000_000),
-    ("kbit", 1_000),
-    ("bit", 1),
-];
+const RATE_UNITS: &[(&str, u64)] =
+    &[("Tbit", 1_000_000_000_000), ("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
 
 impl Rate {
     /// `n` bits per second.
@@ -215,7 +210,8 @@ impl FromStr for Ratio {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let what = "a share between 0 and 1";
-        let units: &[(&str, u64)] = if text.trim_end().ends_with('%') { &[("%", 10_000_000)] } else { &[("", RATIO_ONE)] };
+        let units: &[(&str, u64)] =
+            if text.trim_end().ends_with('%') { &[("%", 10_000_000)] } else { &[("", RATIO_ONE)] };
         let parts = parse_scaled(text, what, "such as 2% or 0.02", units)?;
         if parts > RATIO_ONE {
             return Err(UnitError::TooLarge { text: text.to_owned(), what });
@@ -245,7 +241,8 @@ pub(crate) fn parse_scaled(
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
-    let scale = units.iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, scale)| *scale).ok_or_else(malformed)?;
+    let scale =
+        units.iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, scale)| *scale).ok_or_else(malformed)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || fraction.is_empty() || fraction.contains('.') {
         return Err(malformed());
