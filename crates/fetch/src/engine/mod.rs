@@ -1,0 +1,5 @@
+//! The machine.
+
+mod status;
+
+pub use status::{Config, Progress, Remains, SourceStatus};

@@ -1,0 +1,96 @@
+//! Every constant of the engine, with its unit and its reason.
+
+use machine::Span;
+
+/// A source that does not answer is asked again this often. With a round trip added, a revived server is used again
+/// within 250 ms of being reachable; a connection attempt every 150 ms costs nobody anything.
+pub const PROBE_EVERY: Span = Span::from_millis(150);
+
+/// Questions to one silent source that may be open at once: TCP repeats a lost SYN only after a second, so a fresh
+/// attempt is what notices the revival, and an old one may still be the one that a slow path answers.
+pub const PROBES_AT_ONCE: usize = 8;
+
+/// A question is given up after this long, or after [`PATIENCE_ROUND_TRIPS`] if that is longer.
+pub const PROBE_PATIENCE: Span = Span::from_millis(1150);
+
+/// Multiple of the measured latency after which an unanswered question is given up.
+pub const PATIENCE_ROUND_TRIPS: u64 = 4;
+
+/// The longest pause between attempts at a source that answers but never delivers (5xx, endless resets, stalls). A
+/// liveness message cuts it short.
+pub const BACKOFF_CAP: Span = Span::from_millis(4800);
+
+/// No byte for this long means that a source is dead, whatever its speed: the shortest silence that an ordinary TCP
+/// retransmission time-out (200 ms, doubled once) does not cause.
+pub const STALL_FLOOR: Span = Span::from_millis(600);
+
+/// Silence is also allowed for this multiple of the smoothed gap between deliveries.
+pub const STALL_GAPS: u64 = 8;
+
+/// The silence allowed to a source that the check server calls dead.
+pub const STALL_SUSPECT: Span = Span::from_millis(100);
+
+/// The longest silence ever allowed: a source that drips slower than this is no use.
+pub const STALL_CAP: Span = Span::from_secs(10);
+
+/// The silence allowed before the first byte of an answer, on top of the latency's multiple.
+pub const FIRST_BYTE_PATIENCE: Span = Span::from_millis(1000);
+
+/// Bytes of the first range from a source whose speed is not known: a few round trips' worth at any usual speed, and
+/// little to wait for if it turns out slow.
+pub const FIRST_RANGE: u64 = 512 << 10;
+
+/// The shortest range worth a request, in bytes.
+pub const SHORTEST_RANGE: u64 = 64 << 10;
+
+/// The shortest range worth a request, in time at the source's speed.
+pub const SHORTEST_TIME: Span = Span::from_millis(60);
+
+/// Ranges end at multiples of this where pieces are larger than ranges.
+pub const RANGE_GRAIN: u64 = 16 << 10;
+
+/// A source takes at once this part (as a divisor) of its share of what is left: large at first, small at the end, so
+/// that all end together though speeds change (guided self-scheduling, Polychronopoulos and Kuck 1987).
+pub const SHARE_DIVISOR: f64 = 2.0;
+
+/// The next range is asked for when the current one will end within the latency times 5/4 and this.
+pub const LEAD: Span = Span::from_millis(20);
+
+/// The latency assumed of a source that was never heard.
+pub const LATENCY_GUESS: Span = Span::from_millis(50);
+
+/// The time over which speeds are averaged: long enough to bridge the bursts of a shaper, short enough to follow a link
+/// that worsens.
+pub const RATE_MEMORY: Span = Span::from_millis(400);
+
+/// How far apart looks at the balance are while a source has nothing to do.
+pub const REBALANCE_EVERY: Span = Span::from_millis(20);
+
+/// The end of another's range is not taken closer to it than this time at its speed: it would pass the mark before the
+/// thief has it, and both would fetch the same.
+pub const STEAL_GUARD: Span = Span::from_millis(15);
+
+/// Of the file, the share (in 1000) that may be fetched twice to end in time. With what is lost in flight when ranges
+/// are cut, waste stays under 1 %.
+pub const HEDGE_PER_MILLE: u64 = 4;
+
+/// The bytes that may always be fetched twice, however small the file.
+pub const HEDGE_FLOOR: u64 = 64 << 10;
+
+/// Corrupt pieces after which a source is set apart.
+pub const CORRUPT_MAX: u32 = 8;
+
+/// Times that a source may send the same piece corrupt, if nobody else has it, before the download fails.
+pub const CORRUPT_SAME: u32 = 3;
+
+/// Protocol violations without a useful byte between them after which a source is set apart.
+pub const VIOLATIONS_MAX: u32 = 8;
+
+/// Bytes on their way to the disk beyond which no more are read.
+pub const WRITE_BACKLOG: u64 = 16 << 20;
+
+/// Records are made durable this long after the first that is not.
+pub const SYNC_EVERY: Span = Span::from_secs(1);
+
+/// Pieces given to be rehashed at once on resume.
+pub const REHASH_AT_ONCE: usize = 32;
