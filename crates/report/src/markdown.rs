@@ -1,0 +1,73 @@
+//! The summary for a CI job's page, as GitHub's Markdown.
+
+use event::{RunState, Verdict};
+
+use crate::columns::{Align, Cell};
+use crate::section::{Section, sections};
+use crate::table::{run_name, verdict_line};
+use crate::{escape, figure, stamp};
+
+/// The verdict, its causes and the tables.
+pub fn markdown(state: &RunState) -> String {
+    let mark = match state.verdict {
+        Some(Verdict::Pass) => "✅",
+        Some(Verdict::Fail) => "❌",
+        Some(Verdict::Invalid | Verdict::Interrupted) | None => "⚠️",
+    };
+    let mut out = format!("## {mark} {}\n\n", escape::markdown(&verdict_line(state)));
+    if state.verdict != Some(Verdict::Pass) {
+        for cause in state.causes.iter().skip(1) {
+            out.push_str(&format!("- {}\n", escape::markdown(cause)));
+        }
+        if state.causes.len() > 1 {
+            out.push('\n');
+        }
+        if !state.repeat.is_empty() {
+            out.push_str(&fenced(&escape::line(&state.repeat)));
+        }
+    }
+    out.push_str(&circumstances(state));
+    for section in sections(state) {
+        out.push_str(&table(&section));
+    }
+    out
+}
+
+fn circumstances(state: &RunState) -> String {
+    let mut parts = vec![escape::markdown(&run_name(state))];
+    parts.extend(state.seed.map(|seed| format!("seed {seed}")));
+    if !state.engine.is_empty() {
+        parts.push(format!("engine {}", escape::markdown(&state.engine)));
+    }
+    parts.push(figure::count(state.nodes.len(), "node"));
+    parts.extend(state.took.map(figure::span));
+    parts.push(stamp::utc(state.unix_ms));
+    if !state.version.is_empty() {
+        parts.push(format!("testbed {}", escape::markdown(&state.version)));
+    }
+    format!("{}\n\n", parts.join(" · "))
+}
+
+fn table(section: &Section) -> String {
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let cell = |cell: &Cell| escape::markdown(&cell.text);
+    let mut out = format!("### {}\n\n", section.title);
+    out.push_str(&row(section.header.iter().map(|name| (*name).to_owned()).collect()));
+    let rule = |align: &Align| if *align == Align::Right { "---:" } else { "---" }.to_owned();
+    out.push_str(&row(section.aligns.iter().map(rule).collect()));
+    for cells in &section.rows {
+        out.push_str(&row(cells.iter().map(cell).collect()));
+    }
+    if section.omitted > 0 {
+        out.push_str(&format!("\nand {}\n", figure::count(section.omitted, "more row")));
+    }
+    out.push('\n');
+    out
+}
+
+/// `text` as a code block whose fence is longer than any run of backticks in it.
+fn fenced(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}sh\n{text}\n{fence}\n\n")
+}
