@@ -1,0 +1,280 @@
+//! Which bytes from whom: shares, steals and hedges.
+//!
+//! While bytes are unassigned, a source that will soon run dry takes half of its share of what is left, by measured
+//! speed: ranges are large at first and small at the end, and all sources end together. When nothing is unassigned, it
+//! takes the end of the range that would last longest, cut so that both end together. When that is too little to cut,
+//! and its owner is late, it fetches the same bytes: whoever is first wins.
+
+use machine::{Span, Time};
+
+use super::source::Stage;
+use super::{Engine, Request, or_guess};
+use crate::pieces::ByteRange;
+use crate::protocol::{Output, RequestId, SourceId, Why};
+use crate::tuning;
+
+impl Engine {
+    /// Gives work to every source that has none, or will soon have none.
+    pub(super) fn assign_all(&mut self, now: Time) {
+        let Some(file) = &self.file else { return };
+        if self.finished || file.received.bytes() == file.pieces.length() {
+            return;
+        }
+        let mut hungry: Vec<SourceId> =
+            (0..self.sources.len()).map(SourceId).filter(|id| self.is_hungry(now, *id)).collect();
+        if hungry.is_empty() {
+            return;
+        }
+        // The fastest choose first: what little is left at the end should not go to the slowest.
+        let speed = |id: &SourceId| self.sources[id.0].speed(now).unwrap_or(f64::MAX);
+        hungry.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
+        let mut idle = false;
+        for id in hungry {
+            let given = self.assign(now, id);
+            idle |= !given && self.sources[id.0].requests.is_empty();
+        }
+        if idle {
+            self.timers.set(Why::Rebalance, now + tuning::REBALANCE_EVERY);
+        }
+    }
+
+    fn is_hungry(&self, now: Time, id: SourceId) -> bool {
+        let source = &self.sources[id.0];
+        if source.stage != Stage::Ready || source.description.is_none() {
+            return false;
+        }
+        match source.requests[..] {
+            [] => source.has_ranges() || !self.has_ranged_source(),
+            [only] if source.has_ranges() && now >= source.solo_until => {
+                let request = &self.requests[&only];
+                let left = request.want.len() as f64;
+                request.accepted
+                    && match source.speed(now) {
+                        Some(speed) => left / speed <= lead(source.latency).as_secs_f64(),
+                        None => request.want.len() <= (request.answer_end - request.start) / 2,
+                    }
+            }
+            _ => false,
+        }
+    }
+
+    fn has_ranged_source(&self) -> bool {
+        self.sources.iter().any(|source| source.stage == Stage::Ready && source.has_ranges())
+    }
+
+    fn assign(&mut self, now: Time, id: SourceId) -> bool {
+        if !self.sources[id.0].has_ranges() {
+            return self.assign_stream(now, id);
+        }
+        if let Some((range, alone)) = self.share(now, id) {
+            self.open(now, id, range, alone);
+            return true;
+        }
+        if let Some(range) = self.steal(now, id) {
+            self.open(now, id, range, false);
+            return true;
+        }
+        if self.sources[id.0].requests.is_empty()
+            && let Some(range) = self.hedge(now, id)
+        {
+            self.file.as_mut().expect("there is work").hedged += range.len();
+            self.open(now, id, range, false);
+            return true;
+        }
+        false
+    }
+
+    /// A source without ranges sends everything from the start, or nothing.
+    fn assign_stream(&mut self, now: Time, id: SourceId) -> bool {
+        let Some(file) = &mut self.file else { return false };
+        if file.pool.is_empty() {
+            return false;
+        }
+        let whole = file.pieces.whole();
+        file.pool = crate::RangeSet::default();
+        self.open(now, id, whole, false);
+        true
+    }
+
+    fn open(&mut self, now: Time, id: SourceId, range: ByteRange, alone: bool) {
+        let request = self.new_request();
+        if let Some(file) = &mut self.file {
+            file.pool.remove(range);
+        }
+        let source = &mut self.sources[id.0];
+        if source.requests.is_empty() {
+            source.heard = now;
+            source.meter.begin(now);
+        }
+        source.requests.push(request);
+        source.opens += 1;
+        let validator = source.description.as_ref().and_then(|known| known.validator.clone());
+        if self.timers.get(Why::Stall(id)).is_none() {
+            self.timers.set(Why::Stall(id), now + tuning::STALL_FLOOR);
+        }
+        self.requests.insert(
+            request,
+            Request {
+                source: id,
+                want: range,
+                start: range.start,
+                answer_end: range.end,
+                opened: now,
+                accepted: false,
+                alone,
+            },
+        );
+        self.outputs.push_back(Output::Open { request, source: id, range, validator });
+    }
+
+    /// A part of what is unassigned, and whether it is a piece under suspicion.
+    fn share(&self, now: Time, id: SourceId) -> Option<(ByteRange, bool)> {
+        let file = self.file.as_ref()?;
+        let want = self.share_size(now, id);
+        let size = u64::from(file.pieces.size());
+        for range in file.pool.iter() {
+            let mut start = range.start;
+            while let Some(piece) = file.pieces.at(start).filter(|_| start < range.end) {
+                let bytes = file.pieces.range(piece);
+                if file.blame.contains_key(&piece) {
+                    if range.intersect(bytes) == bytes && self.may_send(piece, id) {
+                        return Some((bytes, true));
+                    }
+                    start = bytes.end;
+                    continue;
+                }
+                let suspect =
+                    file.blame.range(piece..).next().map_or(range.end, |(piece, _)| file.pieces.range(*piece).start);
+                let limit = range.end.min(suspect);
+                let mut end = (start + want).min(limit);
+                let at_piece = end.div_ceil(size) * size;
+                let rounded =
+                    if at_piece - end <= want / 2 { at_piece } else { end.next_multiple_of(tuning::RANGE_GRAIN) };
+                end = rounded.min(limit);
+                if limit - end < tuning::SHORTEST_RANGE {
+                    end = limit;
+                }
+                return Some((ByteRange::new(start, end), false));
+            }
+        }
+        None
+    }
+
+    /// Bytes that a source should take at once.
+    fn share_size(&self, now: Time, id: SourceId) -> u64 {
+        let Some(file) = &self.file else { return 0 };
+        let ready = self.sources.iter().filter(|source| source.stage == Stage::Ready);
+        let count = ready.clone().count().max(1) as u64;
+        let source = &self.sources[id.0];
+        let size = if let Some(speed) = source.speed(now) {
+            let total: f64 = ready.filter_map(|source| source.speed(now)).sum::<f64>().max(speed);
+            let outstanding: u64 = self.requests.values().map(|request| request.want.len()).sum();
+            let seconds_left = (file.pool.bytes() + outstanding) as f64 / total;
+            let least = or_guess(source.latency).max(tuning::SHORTEST_TIME).as_secs_f64();
+            (speed * (seconds_left / tuning::SHARE_DIVISOR).max(least)) as u64
+        } else {
+            (tuning::FIRST_RANGE << source.opens.min(12)).min(file.pool.bytes() / (2 * count))
+        };
+        let segment = self.config.segments.map_or(u64::MAX, |n| file.pieces.length().div_ceil(u64::from(n.max(1))));
+        size.max(tuning::SHORTEST_RANGE).min(segment.max(1))
+    }
+
+    /// The end of another source's range, taken from it.
+    fn steal(&mut self, now: Time, id: SourceId) -> Option<ByteRange> {
+        let thief = &self.sources[id.0];
+        let ours = thief.speed(now);
+        let (victim, left, theirs) = self.slowest(now, id)?;
+        let theirs = theirs.or(ours).unwrap_or(1e6);
+        let ours = ours.unwrap_or(theirs);
+        let own = self.left(id) as f64 / ours;
+        let delay = or_guess(thief.latency).as_secs_f64().max(own);
+        let even = (left as f64 - delay * theirs) * ours / (ours + theirs);
+        let last = *self.sources[victim.0].requests.last()?;
+        let request = &self.requests[&last];
+        let first = self.sources[victim.0].requests.len() == 1;
+        let guard =
+            if first { ((theirs * tuning::STEAL_GUARD.as_secs_f64()) as u64).max(tuning::RANGE_GRAIN) } else { 0 };
+        let least = (ours * 0.02).max(tuning::RANGE_GRAIN as f64 * 2.0);
+        if even < least {
+            return None;
+        }
+        let amount = (even as u64).min(request.want.len().saturating_sub(guard));
+        if (amount as f64) < least {
+            return None;
+        }
+        let mut cut = request.want.end - amount;
+        let size = u64::from(self.file.as_ref()?.pieces.size());
+        let at_piece = cut.next_multiple_of(size);
+        if at_piece < request.want.end && at_piece - cut <= amount / 8 {
+            cut = at_piece;
+        }
+        let stolen = ByteRange::new(cut, request.want.end);
+        let request = self.requests.get_mut(&last)?;
+        request.want = ByteRange::new(request.want.start, cut);
+        if request.want.is_empty() {
+            self.cancel(last);
+        }
+        let missing = self.file.as_ref()?.received.gaps(stolen);
+        // Of a stream without ranges, parts may be here already: take what is missing.
+        let (head, rest) = missing.split_first()?;
+        rest.iter().for_each(|gap| self.file.as_mut().expect("there is work").pool.insert(*gap));
+        Some(*head)
+    }
+
+    /// The source whose work lasts longest, other than `id` and such as have a suspect piece: what is left to it, and its speed.
+    fn slowest(&self, now: Time, id: SourceId) -> Option<(SourceId, u64, Option<f64>)> {
+        let others = (0..self.sources.len()).map(SourceId).filter(|other| *other != id);
+        let mut found: Option<(f64, SourceId, u64, Option<f64>)> = None;
+        for other in others {
+            let source = &self.sources[other.0];
+            let Some(last) = source.requests.last() else { continue };
+            if self.requests[last].alone {
+                continue;
+            }
+            let (left, speed) = (self.left(other), source.speed(now));
+            let lasts = left as f64 / speed.unwrap_or(1.0);
+            if found.is_none_or(|(longest, ..)| lasts > longest) {
+                found = Some((lasts, other, left, speed));
+            }
+        }
+        found.map(|(_, other, left, speed)| (other, left, speed))
+    }
+
+    /// A range of a late source, to be fetched a second time.
+    fn hedge(&self, now: Time, id: SourceId) -> Option<ByteRange> {
+        let file = self.file.as_ref()?;
+        let budget = (file.pieces.length() / 1000 * tuning::HEDGE_PER_MILLE).max(tuning::HEDGE_FLOOR);
+        let hedger = &self.sources[id.0];
+        let speed = hedger.speed(now)?;
+        let mut best: Option<(f64, ByteRange)> = None;
+        for (request, late) in &self.requests {
+            let owner = &self.sources[late.source.0];
+            let covered =
+                || self.requests.iter().any(|(other, r)| other != request && !r.want.intersect(late.want).is_empty());
+            if late.source == id || late.alone || file.hedged + late.want.len() > budget || covered() {
+                continue;
+            }
+            let mine = or_guess(hedger.latency).as_secs_f64() + late.want.len() as f64 / speed;
+            let theirs = self.time_to_end(now, *request);
+            let worth = owner.is_hesitant(now) || theirs > 1.5 * mine + 0.01;
+            if worth && best.is_none_or(|(longest, _)| theirs > longest) {
+                best = Some((theirs, late.want));
+            }
+        }
+        best.map(|(_, range)| range)
+    }
+
+    /// Seconds until a request ends at its source's speed, the ones before it included.
+    fn time_to_end(&self, now: Time, request: RequestId) -> f64 {
+        let source = &self.sources[self.requests[&request].source.0];
+        let before =
+            source.requests.iter().take_while(|open| **open != request).map(|open| self.requests[open].want.len());
+        let left = before.sum::<u64>() + self.requests[&request].want.len();
+        source.speed(now).map_or(f64::MAX, |speed| left as f64 / speed)
+    }
+}
+
+/// How long before its range ends a source is asked for the next.
+fn lead(latency: Option<Span>) -> Span {
+    or_guess(latency) * 5 / 4 + tuning::LEAD
+}

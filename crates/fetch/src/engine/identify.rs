@@ -1,0 +1,268 @@
+//! Which file it is, and what of it is on the disk already.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use machine::Time;
+
+use super::source::Stage;
+use super::{Engine, Remains};
+use crate::bitmap::Bitmap;
+use crate::journal::{self, Header, Replay, Writer};
+use crate::manifest::{Digest, Manifest, Validator};
+use crate::pieces::{PieceIndex, Pieces};
+use crate::protocol::{Aside, Description, Note, Output, SourceId, SourceState};
+use crate::ranges::RangeSet;
+
+/// The file being fetched.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) description: Description,
+    pub(super) pieces: Pieces,
+    /// Bytes that are here: received, or found on the disk.
+    pub(super) received: RangeSet,
+    /// Bytes that are neither here nor asked for.
+    pub(super) pool: RangeSet,
+    pub(super) recorded: Bitmap,
+    pub(super) recorded_bytes: u64,
+    /// Bytes of a piece given to the disk and not yet reported written.
+    pub(super) unwritten: BTreeMap<PieceIndex, u64>,
+    pub(super) backlog: u64,
+    /// Who sent parts of a piece that is not recorded yet.
+    pub(super) senders: BTreeMap<PieceIndex, Vec<SourceId>>,
+    /// Pieces that failed their hash, and how often each source sent them so.
+    pub(super) blame: BTreeMap<PieceIndex, BTreeMap<SourceId, u32>>,
+    pub(super) journal: Writer,
+    /// How many records the sync under way covers.
+    pub(super) syncing: Option<u32>,
+    /// Pieces found on the disk that must be rehashed before they count.
+    pub(super) rehash: VecDeque<PieceIndex>,
+    /// Bytes asked for twice on purpose.
+    pub(super) hedged: u64,
+    pub(super) hashing_whole: bool,
+}
+
+impl File {
+    /// The manifest, if it can check pieces.
+    pub(super) fn piece_hashes(&self) -> Option<&Arc<Manifest>> {
+        self.description.manifest.as_ref().filter(|manifest| manifest.has_pieces())
+    }
+
+    /// The published hash of the whole, where no piece can be checked by itself.
+    pub(super) fn published_whole(&self) -> Option<Digest> {
+        self.description
+            .manifest
+            .as_ref()
+            .filter(|manifest| !manifest.has_pieces())
+            .and_then(|manifest| manifest.whole())
+    }
+}
+
+impl Engine {
+    /// Looks again at which file the sources offer, after one of them said something or failed to.
+    pub(super) fn identify(&mut self, now: Time) {
+        if self.finished {
+            return;
+        }
+        if let Some(chosen) = self.choose() {
+            self.adopt(now, chosen);
+        }
+        let Some(ours) = self.file.as_ref().map(|file| file.description.clone()) else { return };
+        let mut odd = Vec::new();
+        for index in 0..self.sources.len() {
+            let source = &mut self.sources[index];
+            let Some(theirs) = &source.description else { continue };
+            match disagreement(&ours, theirs) {
+                Some(why) if source.stage != Stage::Aside => odd.push((SourceId(index), why)),
+                None if source.is_apart_for_its_file() => {
+                    source.stage = Stage::Ready;
+                    self.tell(SourceId(index), SourceState::Alive);
+                }
+                _ => {}
+            }
+        }
+        // Last, so that the sources of the file chosen now are back before anybody is counted out.
+        odd.into_iter().for_each(|(id, why)| self.set_apart(id, why));
+    }
+
+    /// The description to fetch by, if it is another one than now: the one that most sources share. Of equals the one
+    /// chosen already, the one of the journal, the first.
+    fn choose(&self) -> Option<Description> {
+        let offers = || {
+            self.sources.iter().filter_map(|source| {
+                let apart_for_conduct =
+                    matches!(source.told, SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. }));
+                source.description.as_ref().filter(|_| !apart_for_conduct)
+            })
+        };
+        let votes = |candidate: &Description| offers().filter(|offer| disagreement(candidate, offer).is_none()).count();
+        let mut best: Option<(usize, &Description)> = None;
+        for offer in offers().filter(|offer| cut(offer).is_some()) {
+            if best.is_none_or(|(most, _)| votes(offer) > most) {
+                best = Some((votes(offer), offer));
+            }
+        }
+        let (most, best) = best?;
+        if let Some(file) = &self.file {
+            return (most > votes(&file.description)).then(|| best.clone());
+        }
+        let Some(remains) = &self.config.remains else { return Some(best.clone()) };
+        let Ok(replay) = journal::replay(&remains.journal) else { return Some(best.clone()) };
+        if let Some(same) = offers().find(|offer| self.is_same_file(&replay.header, offer)) {
+            return Some(same.clone());
+        }
+        // Others may still offer the file that was begun: hear them before giving it up.
+        let all_heard = self.sources.iter().all(|source| source.description.is_some() || source.failed_once);
+        all_heard.then(|| best.clone())
+    }
+
+    fn is_same_file(&self, header: &Header, offer: &Description) -> bool {
+        let hashes = offer.manifest.as_ref().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.digest());
+        let same = match (header.manifest, hashes) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (None, None) => {
+                let named = header.validator.as_ref().is_some_and(Validator::is_strong);
+                (named && header.validator == offer.validator) || self.config.expect.is_some()
+            }
+            _ => false,
+        };
+        same && cut(offer) == Some(header.pieces)
+    }
+
+    fn adopt(&mut self, now: Time, description: Description) {
+        let Some(pieces) = cut(&description) else { return };
+        if let Some(old) = self.file.take() {
+            (0..self.sources.len()).for_each(|index| self.cancel_requests(SourceId(index)));
+            self.wasted += old.received.bytes().min(self.received.saturating_sub(self.wasted));
+            self.note(Note::Restarted { lost: old.received.bytes() });
+        }
+        self.generation.0 += 1;
+        let found = self.config.remains.take().map(|remains| self.found(&remains, &description, pieces));
+        let found = found.unwrap_or_else(|| Found::nothing(pieces));
+        if found.lost > 0 {
+            self.note(Note::Restarted { lost: found.lost });
+        }
+        let header = Header {
+            pieces,
+            manifest: description.manifest.as_ref().filter(|m| m.has_pieces()).map(|m| m.digest()),
+            validator: description.validator.clone(),
+            boot: self.config.boot,
+        };
+        let (mut journal, mut bytes) = Writer::begin(&header);
+        let listed = |map: &Bitmap| -> Vec<PieceIndex> { pieces.iter().filter(|piece| map.contains(*piece)).collect() };
+        listed(&found.durable).into_iter().for_each(|piece| bytes.extend_from_slice(&journal.piece(piece)));
+        if found.durable.count() > 0 {
+            bytes.extend_from_slice(&journal.checkpoint(journal.records()));
+        }
+        for piece in listed(&found.trusted).into_iter().filter(|piece| !found.durable.contains(*piece)) {
+            bytes.extend_from_slice(&journal.piece(piece));
+        }
+        let mut received = RangeSet::default();
+        listed(&found.trusted).into_iter().for_each(|piece| received.insert(pieces.range(piece)));
+        let (recorded_bytes, rehashed) = (received.bytes(), found.rehash.len() as u32);
+        found.rehash.iter().for_each(|piece| received.insert(pieces.range(*piece)));
+        let mut pool = RangeSet::default();
+        received.gaps(pieces.whole()).into_iter().for_each(|gap| pool.insert(gap));
+        self.outputs.push_back(Output::Prepare {
+            generation: self.generation,
+            length: pieces.length(),
+            fresh: received.is_empty(),
+            journal: bytes.freeze(),
+        });
+        self.note(Note::Identified { length: pieces.length(), resumed: recorded_bytes, rehashed });
+        self.file = Some(File {
+            description,
+            pieces,
+            received,
+            pool,
+            recorded: found.trusted,
+            recorded_bytes,
+            unwritten: BTreeMap::new(),
+            backlog: 0,
+            senders: BTreeMap::new(),
+            blame: BTreeMap::new(),
+            journal,
+            syncing: None,
+            rehash: found.rehash,
+            hedged: 0,
+            hashing_whole: false,
+        });
+        self.rehash_some(crate::tuning::REHASH_AT_ONCE);
+        self.arm_sync(now);
+        self.finish_if_whole();
+    }
+
+    /// What of the remains counts. Within one boot a sound journal is believed; after another boot as far as its
+    /// checkpoints reach. Everything else is rehashed where there are hashes, and worthless where there are none.
+    fn found(&self, remains: &Remains, description: &Description, pieces: Pieces) -> Found {
+        let mut found = Found::nothing(pieces);
+        let checkable = description.manifest.as_ref().is_some_and(|manifest| manifest.has_pieces());
+        let replay = journal::replay(&remains.journal);
+        if let Ok(Replay { header, .. }) = &replay
+            && !self.is_same_file(header, description)
+        {
+            found.lost = remains.part_length;
+            return found;
+        }
+        let sound = replay.ok().filter(|_| remains.part_length == pieces.length());
+        let Some(replay) = sound else {
+            if checkable {
+                found.rehash = pieces.iter().filter(|piece| pieces.range(*piece).start < remains.part_length).collect();
+            } else {
+                found.lost = remains.part_length;
+            }
+            return found;
+        };
+        let same_boot = replay.header.boot == self.config.boot;
+        found.trusted = if same_boot { replay.recorded.clone() } else { replay.durable.clone() };
+        found.durable = replay.durable;
+        if checkable {
+            let doubtful = |piece: &PieceIndex| {
+                !found.trusted.contains(*piece) && (replay.damaged || replay.recorded.contains(*piece))
+            };
+            found.rehash = pieces.iter().filter(doubtful).collect();
+        }
+        found
+    }
+}
+
+/// What an earlier run left.
+struct Found {
+    /// Recorded, and true.
+    trusted: Bitmap,
+    /// Of those, what would survive another boot.
+    durable: Bitmap,
+    rehash: VecDeque<PieceIndex>,
+    /// Bytes that are worth nothing.
+    lost: u64,
+}
+
+impl Found {
+    fn nothing(pieces: Pieces) -> Self {
+        Found { trusted: Bitmap::empty(pieces), durable: Bitmap::empty(pieces), rehash: VecDeque::new(), lost: 0 }
+    }
+}
+
+/// How a described file is cut into pieces; `None` for one beyond all bounds.
+fn cut(description: &Description) -> Option<Pieces> {
+    let published =
+        description.manifest.as_ref().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
+    published.or_else(|| Pieces::of_length(description.length))
+}
+
+/// Why two descriptions cannot mean the same file. Equal hashes outweigh tags, which mirrors make as they like.
+pub(super) fn disagreement(ours: &Description, theirs: &Description) -> Option<Aside> {
+    if ours.length != theirs.length {
+        return Some(Aside::Length { ours: ours.length, theirs: theirs.length });
+    }
+    if let (Some(our), Some(their)) = (&ours.manifest, &theirs.manifest)
+        && our.pieces() == their.pieces()
+        && our.has_pieces() == their.has_pieces()
+    {
+        return (our.digest() != their.digest()).then_some(Aside::Hashes);
+    }
+    match (&ours.validator, &theirs.validator) {
+        (Some(our), Some(their)) if our != their => Some(Aside::Validator { ours: our.clone(), theirs: their.clone() }),
+        _ => None,
+    }
+}
