@@ -173,10 +173,7 @@ impl Engine {
                     self.ask(now, id);
                 }
                 // It may have come back with the right file.
-                (
-                    Stage::Aside,
-                    SourceState::SetApart(Aside::Length { .. } | Aside::Validator { .. } | Aside::Hashes),
-                ) => {
+                Stage::Aside if source.is_apart_for_its_file() => {
                     source.stage = Stage::Seeking;
                     source.description = None;
                     self.ask(now, id);
