@@ -1,0 +1,74 @@
+//! What a relay carries.
+
+use std::net::IpAddr;
+
+use link::{HalfLink, Profile};
+use machine::{Seed, Size};
+
+/// Everything that one relay thread carries.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Broadcast domains that know nothing of each other.
+    pub networks: Vec<NetworkConfig>,
+    /// The run's seed; the streams of the lanes are derived from it by names.
+    pub seed: Seed,
+    /// Bound on the memory for packets under way. What finds no room is dropped as [`link::Cause::Overflow`].
+    pub memory: Size,
+}
+
+impl RelayConfig {
+    /// Enough for 10 Gbit/s over 400 ms.
+    pub const DEFAULT_MEMORY: Size = link::offload::BOUNDLESS_QUEUE;
+}
+
+/// One broadcast domain.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// As the topology names it; part of the names of random streams.
+    pub name: String,
+    /// Bytes of IP packet, of every interface on it.
+    pub mtu: u32,
+    /// The interfaces on it.
+    pub ports: Vec<PortConfig>,
+    /// Impairments between pairs of ports on top of their own.
+    pub pairs: Vec<PairConfig>,
+}
+
+/// An interface on a network.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// The node's name; unique in its network, part of the names of random streams.
+    pub label: String,
+    /// The hub's end of the veth pair, in the namespace of the thread that starts the relay.
+    pub ifindex: u32,
+    /// Ethernet address of the node's end. Frames with another source are dropped.
+    pub mac: [u8; 6],
+    /// The node's addresses, for which the relay answers ARP and neighbour solicitations. The link-local address made
+    /// from the MAC (RFC 4291, appendix A) is added by itself.
+    pub addresses: Vec<IpAddr>,
+    /// The node's link.
+    pub profile: Profile,
+    /// Whether the node's end hands over packets larger than the MTU (segmentation offload). Where the model could be
+    /// told apart by it ([`link::offload_allowed`]), the relay cuts them up, which is slower than if the node had.
+    pub offload: bool,
+}
+
+/// An impairment from one port to another; both are indices into [`NetworkConfig::ports`].
+#[derive(Clone, Debug)]
+pub struct PairConfig {
+    /// Sender.
+    pub from: usize,
+    /// Receiver.
+    pub to: usize,
+    /// What happens on the way.
+    pub half: HalfLink,
+}
+
+/// Names a port of a running relay by its position in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RelayPort {
+    /// Index into [`RelayConfig::networks`].
+    pub network: usize,
+    /// Index into [`NetworkConfig::ports`].
+    pub port: usize,
+}

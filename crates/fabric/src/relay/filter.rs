@@ -1,0 +1,98 @@
+//! Which interfaces a packet socket listens to: a classic BPF program, run before anything is copied.
+//!
+//! The namespace may hold more than the relay's ports: bridges of unshaped networks, whose traffic must not fill the ring.
+
+use std::ops::RangeInclusive;
+
+/// `struct sock_filter`, classic BPF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Instruction {
+    pub(super) code: u16,
+    pub(super) if_true: u8,
+    pub(super) if_false: u8,
+    pub(super) operand: u32,
+}
+
+/// So many ranges fit into the memory that the kernel grants for a filter without privileges (`optmem_max`, 20 KiB).
+const MOST_RANGES: usize = 250;
+
+const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const IFINDEX: u32 = 0xffff_f008; // SKF_AD_OFF + SKF_AD_IFINDEX
+
+/// A program that takes whole packets of these interfaces and none of others. With more than 250 gaps between the numbers it takes all that
+/// lie between the first and the last.
+pub(super) fn of_interfaces(mut interfaces: Vec<u32>) -> Vec<Instruction> {
+    interfaces.sort_unstable();
+    let mut ranges = ranges_of(&interfaces);
+    if ranges.len() > MOST_RANGES {
+        ranges = vec![*ranges[0].start()..=*ranges[ranges.len() - 1].end()];
+    }
+    let mut program = vec![Instruction { code: LOAD_WORD, if_true: 0, if_false: 0, operand: IFINDEX }];
+    let verdict = |operand| Instruction { code: RETURN, if_true: 0, if_false: 0, operand };
+    for range in ranges {
+        program.extend([
+            // Below this range and above the last: to "none".
+            Instruction { code: JUMP_GE, if_true: 0, if_false: 2, operand: *range.start() },
+            // Above this range: to the next.
+            Instruction { code: JUMP_GT, if_true: 2, if_false: 0, operand: *range.end() },
+            verdict(u32::MAX),
+            verdict(0),
+        ]);
+    }
+    program.push(verdict(0));
+    program
+}
+
+fn ranges_of(sorted: &[u32]) -> Vec<RangeInclusive<u32>> {
+    let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+    for &number in sorted {
+        match ranges.last_mut() {
+            Some(last) if number <= last.end().saturating_add(1) => *last = *last.start()..=number,
+            _ => ranges.push(number..=number),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn takes(program: &[Instruction], ifindex: u32) -> bool {
+        let mut at = 0;
+        loop {
+            let Instruction { code, if_true, if_false, operand } = program[at];
+            at += 1;
+            let jump = |holds: bool| usize::from(if holds { if_true } else { if_false });
+            match code {
+                LOAD_WORD => assert_eq!(operand, IFINDEX),
+                JUMP_GE => at += jump(ifindex >= operand),
+                JUMP_GT => at += jump(ifindex > operand),
+                RETURN => return operand > 0,
+                _ => panic!("an instruction that is not in the repertoire"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_program_takes_exactly_the_interfaces(interfaces in prop::collection::vec(1..100u32, 0..60)) {
+            let program = of_interfaces(interfaces.clone());
+            for ifindex in 0..110 {
+                prop_assert_eq!(takes(&program, ifindex), interfaces.contains(&ifindex), "{}", ifindex);
+            }
+        }
+    }
+
+    #[test]
+    fn scattered_interfaces_are_taken_by_one_range() {
+        let program = of_interfaces((0..1000).map(|k| 5 + 2 * k).collect());
+        assert_eq!(program.len(), 6);
+        assert!(takes(&program, 5) && takes(&program, 2003) && !takes(&program, 4) && !takes(&program, 2004));
+    }
+}

@@ -1,0 +1,33 @@
+//! The user-space switch: one thread drives the link model on a packet socket over the hub's veth ends.
+//!
+//! * [`config`]: what it carries; [`handle`]: how to start it, change it, ask it and stop it.
+//! * `worker`: the thread: take in what arrived, send what is due, sleep until the next deadline.
+//! * `switch`: where a frame goes; holds the [`link::Network`]s and does no I/O.
+//! * `ethernet`, `neighbour`, `segment`: hostile bytes: headers, ARP and neighbour discovery, segmentation offload.
+//! * `frame`: buffers that are used again and again, within a bound.
+//! * `socket`, `filter`, `ring`, `transmit`: packet(7): opening, choosing, receiving, sending.
+//! * [`lateness`]: how well the thread kept the model's times.
+//!
+//! Invariant: whatever the relay loses by itself, and not because the model says so, is counted in
+//! [`RelaySnapshot::own_losses`]; a run in which that is not zero proves nothing.
+
+pub mod config;
+pub mod handle;
+pub mod lateness;
+pub mod snapshot;
+
+mod ethernet;
+mod filter;
+mod frame;
+mod neighbour;
+mod ring;
+mod segment;
+mod socket;
+mod switch;
+mod transmit;
+mod worker;
+
+pub use config::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
+pub use handle::{Relay, RelayError, RelayHandle, RelayStopped};
+pub use lateness::Lateness;
+pub use snapshot::{PortRefusals, RelaySnapshot};

@@ -1,0 +1,264 @@
+//! The relay's thread: take in what arrived, send what is due, sleep until the next deadline.
+#![allow(unsafe_code, reason = "ppoll with nanoseconds, timer slack and scheduling are raw system calls")]
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+
+use link::{PartitionKey, Profile};
+use machine::{Span, Time};
+
+use super::frame::Frame;
+use super::ring::RxRing;
+use super::socket::PacketSocket;
+use super::switch::Switch;
+use super::transmit;
+use super::{Lateness, RelayConfig, RelayPort, RelaySnapshot};
+use crate::clock;
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Change(Change, SyncSender<Time>),
+    Snapshot(SyncSender<RelaySnapshot>),
+    Stop,
+}
+
+/// A change of what the relay carries; acknowledged with the time at which it took effect.
+#[derive(Debug)]
+pub(super) enum Change {
+    SetProfile(RelayPort, Box<Profile>),
+    Partition(PartitionKey, Vec<Vec<RelayPort>>),
+    Heal(PartitionKey),
+    Cut(RelayPort),
+    Restore(RelayPort),
+}
+
+/// Frames taken in before those due are sent, so that a flood of arrivals does not make the due ones late.
+const TAKE_IN: usize = 256;
+
+/// Frames collected before they are sent.
+const COLLECT: usize = 256;
+
+/// The state of the thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    socket: PacketSocket,
+    ring: RxRing,
+    commands: Receiver<Command>,
+    wake: OwnedFd,
+    switch: Switch,
+    outboxes: Vec<Outbox>,
+    /// Outboxes that are not empty.
+    touched: Vec<usize>,
+    lateness: Lateness,
+    kernel_drops: u64,
+    truncated: u64,
+    unsendable: u64,
+    latest_arrival: Time,
+}
+
+/// What is to be sent to one interface.
+#[derive(Debug)]
+struct Outbox {
+    ifindex: u32,
+    /// With the model's time, or none for the relay's own answers.
+    frames: Vec<(Frame, Option<Time>)>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: &RelayConfig,
+        socket: PacketSocket,
+        ring: RxRing,
+        commands: Receiver<Command>,
+        wake: OwnedFd,
+    ) -> Self {
+        let ports = config.networks.iter().flat_map(|network| &network.ports);
+        Worker {
+            socket,
+            ring,
+            commands,
+            wake,
+            switch: Switch::new(config),
+            outboxes: ports.map(|port| Outbox { ifindex: port.ifindex, frames: Vec::new() }).collect(),
+            touched: Vec::new(),
+            lateness: Lateness::default(),
+            kernel_drops: 0,
+            truncated: 0,
+            unsendable: 0,
+            latest_arrival: Time::ZERO,
+        }
+    }
+
+    /// Works until it is told to stop; what there was to tell in the end.
+    pub(super) fn run(mut self) -> RelaySnapshot {
+        favour_this_thread();
+        loop {
+            let began = clock::now();
+            let took_all = self.take_in(began);
+            // What is still in the ring has arrived before: the model must see it before anything later happens.
+            let horizon = if took_all { began } else { self.latest_arrival };
+            let sent_all = self.send_due(horizon);
+            if self.obey().is_break() {
+                return self.snapshot();
+            }
+            if took_all && sent_all {
+                self.sleep();
+            }
+        }
+    }
+
+    /// Takes arrivals into the model; whether those were all.
+    fn take_in(&mut self, now: Time) -> bool {
+        let realtime = RealtimeOffset::read(now);
+        for _ in 0..TAKE_IN {
+            let Some(received) = self.ring.peek() else {
+                return true;
+            };
+            // The time of arrival is the kernel's, so a late wake-up does not add to the delay.
+            let arrival = realtime.monotonic(received.realtime).max(self.latest_arrival).min(now);
+            self.latest_arrival = arrival;
+            if !received.is_whole {
+                self.truncated += 1;
+            } else if received.has_vlan_tag {
+                self.switch.refuse_malformed(received.ifindex);
+            } else if let Some((slot, answer)) = self.switch.receive(arrival, received.ifindex, received.packet) {
+                self.put_out(slot, answer, None);
+            }
+            self.ring.release();
+        }
+        false
+    }
+
+    /// Sends what is due by `horizon`; whether that was all.
+    fn send_due(&mut self, horizon: Time) -> bool {
+        let mut is_all = false;
+        for _ in 0..COLLECT {
+            let Some(due) = self.switch.poll(horizon) else {
+                is_all = true;
+                break;
+            };
+            self.put_out(due.slot, due.frame, Some(due.at));
+        }
+        while let Some(slot) = self.touched.pop() {
+            let outbox = &mut self.outboxes[slot];
+            for batch in outbox.frames.chunks(transmit::BATCH) {
+                let frames = batch.iter().map(|(frame, _)| frame);
+                self.unsendable += transmit::send(self.socket.fd(), outbox.ifindex, frames);
+                let sent = clock::now();
+                for due in batch.iter().filter_map(|(_, due)| *due) {
+                    self.lateness.record(due, sent);
+                }
+            }
+            outbox.frames.clear();
+        }
+        is_all
+    }
+
+    fn put_out(&mut self, slot: usize, frame: Frame, due: Option<Time>) {
+        let outbox = &mut self.outboxes[slot];
+        if outbox.frames.is_empty() {
+            self.touched.push(slot);
+        }
+        outbox.frames.push((frame, due));
+    }
+
+    /// Carries out commands; breaks when told to stop, or when nobody is left who could tell.
+    fn obey(&mut self) -> std::ops::ControlFlow<()> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Change(change, done)) => {
+                    let at = clock::now();
+                    self.change(at, change);
+                    // Whoever asked may have gone.
+                    let _ = done.send(at);
+                }
+                Ok(Command::Snapshot(answer)) => {
+                    let _ = answer.send(self.snapshot());
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return std::ops::ControlFlow::Break(()),
+                Err(TryRecvError::Empty) => return std::ops::ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    fn change(&mut self, at: Time, change: Change) {
+        match change {
+            Change::SetProfile(port, profile) => self.switch.set_profile(at, port, *profile),
+            Change::Partition(key, lists) => self.switch.partition(at, key, &lists),
+            Change::Heal(key) => self.switch.heal(at, key),
+            Change::Cut(port) => self.switch.cut(at, port),
+            Change::Restore(port) => self.switch.restore(at, port),
+        }
+    }
+
+    fn snapshot(&mut self) -> RelaySnapshot {
+        // Asking a socket of one's own for its statistics does not fail; if it did, there would be nothing to add.
+        self.kernel_drops += self.socket.take_drops().unwrap_or(0);
+        RelaySnapshot {
+            at: clock::now(),
+            networks: self.switch.counters(),
+            refusals: self.switch.refusals(),
+            lateness: self.lateness.clone(),
+            kernel_drops: self.kernel_drops,
+            truncated: self.truncated,
+            unsendable: self.unsendable,
+        }
+    }
+
+    /// Waits for a frame, a command or the next deadline.
+    fn sleep(&self) {
+        let timeout = self.switch.deadline().map(|deadline| deadline.since(clock::now()));
+        if timeout == Some(Span::ZERO) {
+            return;
+        }
+        let mut watched = [&self.wake, self.socket.fd()].map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        let timeout = timeout.map(|span| libc::timespec {
+            tv_sec: (span.as_nanos() / 1_000_000_000) as libc::time_t,
+            tv_nsec: (span.as_nanos() % 1_000_000_000) as libc::c_long,
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the array and the timeout are valid for the call; no signal mask is given.
+        unsafe { libc::ppoll(watched.as_mut_ptr(), 2, timeout, std::ptr::null()) };
+        if watched[0].revents != 0 {
+            let mut count = 0u64;
+            // SAFETY: `count` is valid for writing the 8 bytes of an eventfd, which does not block.
+            unsafe { libc::read(self.wake.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
+    }
+}
+
+/// How far `CLOCK_REALTIME`, which stamps arrivals, is ahead of `CLOCK_MONOTONIC`; read anew each time, as it may be set.
+#[derive(Clone, Copy, Debug)]
+struct RealtimeOffset(u64);
+
+impl RealtimeOffset {
+    fn read(now: Time) -> Self {
+        let mut realtime = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `realtime` is valid for writing.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut realtime) };
+        let realtime = realtime.tv_sec as u64 * 1_000_000_000 + realtime.tv_nsec as u64;
+        RealtimeOffset(realtime.wrapping_sub(now.as_nanos()))
+    }
+
+    fn monotonic(self, realtime: u64) -> Time {
+        Time::from_nanos(realtime.saturating_sub(self.0))
+    }
+}
+
+/// Asks for exact timers and for precedence. The first is always granted, the second only with privilege, and the relay
+/// does without.
+fn favour_this_thread() {
+    // SAFETY: these calls take numbers and, for the policy, a parameter that is valid for the call.
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0);
+        let parameter = libc::sched_param { sched_priority: 1 };
+        if libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, -10);
+        }
+    }
+}
