@@ -3,13 +3,20 @@
 //! A [`Plan`] cannot be wrong: its only constructor is the resolver, every reference is an id of something that exists,
 //! and it serialises to the `plan.yaml` of a run directory.
 
-use std::collections::BTreeMap;
+mod course;
+mod node;
+
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use link::{HalfLink, Profile};
-use machine::{Rate, Ratio, Seed, Size, Span};
-use serde::{Deserialize, Serialize};
+use link::Profile;
+use machine::{Seed, Size, Span};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use self::course::{Action, Comparison, Event, Expectation, Expected, NodeState, Trigger};
+pub use self::node::{HTTP_PORT, Interface, Node, Pair, Program, Ready, Role};
+use crate::spec::LinkSpec;
 
 /// A resolved topology.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +31,9 @@ pub struct Plan {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) events: Vec<Event>,
     pub(crate) expectations: Vec<Expectation>,
+    /// Invariant: as long as `events`; what each one changes of links, if that is what it does.
+    #[serde(skip)]
+    pub(crate) changes: Vec<Option<LinkSpec>>,
 }
 
 /// Index of a node in [`Plan::nodes`].
@@ -87,13 +97,25 @@ pub struct Network {
     pub why: String,
 }
 
-/// An address block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// An address block. Printed and serialised as `10.50.0.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// Its first address.
     pub base: IpAddr,
     /// Bits of the network part.
     pub prefix: u8,
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+impl Serialize for Subnet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What carries a network's packets.
@@ -106,299 +128,6 @@ pub enum Medium {
     Relay,
     /// Kernel bridge with the kernel's netem qdisc at both ends of each link.
     Netem,
-}
-
-/// One node: a program in namespaces of its own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Node {
-    /// Unique: `client`, or `server-3` for the third of `count: 4`.
-    pub name: String,
-    /// The entry of `nodes:` that it came from: `server` for `server-3`.
-    pub group: String,
-    /// What runs in it.
-    pub program: Program,
-    /// Those that must be ready before it starts.
-    pub after: Vec<NodeId>,
-    /// When it counts as ready.
-    pub ready: Ready,
-    /// Its interfaces, `eth0` first.
-    pub interfaces: Vec<Interface>,
-    /// Extra environment of the program.
-    pub env: BTreeMap<String, String>,
-    /// Files put into its disk before its first start: name there → file.
-    pub files: BTreeMap<String, FileId>,
-    /// Runs as root of its own namespaces instead of the caller without capabilities.
-    pub root: bool,
-    /// Between TERM and KILL.
-    pub stop_grace: Span,
-    /// The node's own seed, `TESTBED_SEED`.
-    pub seed: Seed,
-}
-
-/// What runs in a node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Program {
-    /// One of the transfer programs.
-    Role(Role),
-    /// Any other program: its words.
-    Run(Vec<String>),
-}
-
-/// A transfer program and what the topology says of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "role", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum Role {
-    /// Serves one file over HTTP with ranges.
-    FileServer {
-        /// The file.
-        file: FileId,
-        /// Sends no faster than this in all.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        rate: Option<Rate>,
-    },
-    /// Watches file servers and tells who lives.
-    CheckServer {
-        /// Those watched.
-        watch: Vec<NodeId>,
-        /// Between two looks at a silent server.
-        interval: Span,
-    },
-    /// Downloads one file from many servers.
-    Downloader {
-        /// The servers, in the order of the topology.
-        from: Vec<NodeId>,
-        /// The check server, if there is one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        check: Option<NodeId>,
-        /// File name in its disk.
-        out: String,
-        /// Whether a revived one continues from its journal.
-        resume: bool,
-    },
-}
-
-impl Role {
-    /// The name of the role, which is also the name of its program.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Role::FileServer { .. } => "file-server",
-            Role::CheckServer { .. } => "check-server",
-            Role::Downloader { .. } => "downloader",
-        }
-    }
-}
-
-/// The TCP port on which every file server and check server of a topology listens.
-pub const HTTP_PORT: u16 = 80;
-
-/// When a node counts as ready.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ready {
-    /// When its program says so on `TESTBED_EVENTS_FD` (the roles do).
-    Event,
-    /// As soon as its program runs (a `run:` program without `ready:`).
-    Started,
-    /// When something in the node listens on this TCP port; looked up, never connected to.
-    Tcp(u16),
-    /// When its output matches this regular expression.
-    Log(String),
-    /// When this path, relative to its disk, exists.
-    File(PathBuf),
-}
-
-/// A node's place on a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Interface {
-    /// In the node: `eth0`, `eth1`, …
-    pub name: String,
-    /// The network.
-    pub network: NetworkId,
-    /// Its address there.
-    pub address: IpAddr,
-    /// Locally administered, derived from the position in the plan.
-    pub mac: [u8; 6],
-    /// The node's link to the network. `up` leaves the node.
-    pub link: Profile,
-}
-
-/// An impairment for packets from one node to another, on top of the links of both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Pair {
-    /// Sender.
-    pub from: NodeId,
-    /// Receiver.
-    pub to: NodeId,
-    /// What happens on the way.
-    pub link: HalfLink,
-}
-
-/// An entry of `events:`: fires once, when its condition first holds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Event {
-    /// When it fires.
-    pub when: Trigger,
-    /// What it does.
-    pub action: Action,
-    /// Undoes it after this long.
-    pub lasts: Option<Span>,
-    /// Whether the run may end without it.
-    pub optional: bool,
-    /// Where the file says it, for messages: 1-based line.
-    pub line: usize,
-    /// What a person reads of it: `client >= 40%: kill server-2`.
-    pub label: String,
-}
-
-/// When an event fires.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    /// This long after all nodes have started.
-    At(Span),
-    /// This long after the entry above fired.
-    AfterPrevious(Span),
-    /// When a node's progress reaches a share of its total.
-    ProgressShare(NodeId, Ratio),
-    /// When a node's progress reaches a size.
-    ProgressBytes(NodeId, Size),
-    /// When a line of a node's output matches.
-    Prints(NodeId, String),
-}
-
-/// What an event does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// KILL; the kernel still closes the sockets.
-    Kill(Vec<NodeId>),
-    /// Links cut first, so nothing leaks out: a dead machine.
-    Crash(Vec<NodeId>),
-    /// TERM, grace, KILL.
-    Stop(Vec<NodeId>),
-    /// Freezes the processes.
-    Pause(Vec<NodeId>),
-    /// Thaws them.
-    Resume(Vec<NodeId>),
-    /// Stop, then start again.
-    Restart(Vec<NodeId>),
-    /// Sends a signal to the program.
-    Signal(Vec<NodeId>, i32),
-    /// Starts the program again with the same namespaces, address and links.
-    Revive {
-        /// Who.
-        nodes: Vec<NodeId>,
-        /// Empties the disk first.
-        wipe: bool,
-    },
-    /// Changes what it names of the nodes' links.
-    SetLink {
-        /// Whose.
-        nodes: Vec<NodeId>,
-        /// On which network; absent is on all of theirs.
-        network: Option<NetworkId>,
-        /// For each node the profile of each changed interface, complete: (node, index of the interface, profile).
-        profiles: Vec<(NodeId, usize, Profile)>,
-    },
-    /// Nodes in different lists cannot reach each other; those in no list reach all.
-    Partition(Vec<Vec<NodeId>>),
-}
-
-/// An expectation on one node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Expectation {
-    /// The node.
-    pub node: NodeId,
-    /// What must hold.
-    pub what: Expected,
-    /// What a person reads of it: `client: exit 0`.
-    pub label: String,
-}
-
-/// What must hold of a node at the end of the run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expected {
-    /// Exit status of the last incarnation.
-    Exit(i32),
-    /// State of the last incarnation.
-    State(NodeState),
-    /// The exit came within this long of t = 0.
-    Within(Span),
-    /// The node's output file has the bytes of this file.
-    File {
-        /// Path relative to the node's disk.
-        out: PathBuf,
-        /// What it must equal.
-        file: FileId,
-    },
-    /// (body bytes received in all incarnations − size) / size compares so.
-    Wasted(Comparison, Ratio),
-    /// A line of output matches this regular expression.
-    Prints(String),
-    /// No line of output matches it.
-    NeverPrints(String),
-    /// Size / (exit − t0) compares so.
-    Throughput(Comparison, Rate),
-}
-
-/// The state of a node's program that an expectation may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NodeState {
-    /// It runs.
-    Running,
-    /// It is frozen.
-    Paused,
-    /// It ended by itself.
-    Exited,
-    /// A fault ended it.
-    Killed,
-}
-
-/// How a measured value is compared with the expected one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Comparison {
-    /// `<`
-    #[serde(rename = "<")]
-    Less,
-    /// `<=`
-    #[serde(rename = "<=")]
-    LessOrEqual,
-    /// `>`
-    #[serde(rename = ">")]
-    Greater,
-    /// `>=`
-    #[serde(rename = ">=")]
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    /// Whether `found` compares so with `bound`.
-    pub fn holds<T: PartialOrd>(self, found: T, bound: T) -> bool {
-        match self {
-            Comparison::Less => found < bound,
-            Comparison::LessOrEqual => found <= bound,
-            Comparison::Greater => found > bound,
-            Comparison::GreaterOrEqual => found >= bound,
-        }
-    }
-
-    /// As the file writes it.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Comparison::Less => "<",
-            Comparison::LessOrEqual => "<=",
-            Comparison::Greater => ">",
-            Comparison::GreaterOrEqual => ">=",
-        }
-    }
 }
 
 impl Plan {
@@ -445,6 +174,43 @@ impl Plan {
     /// All expectations, in the order of the file.
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations
+    }
+
+    /// What the link of an interface is while the events `active` hold, in the order in which they fired.
+    ///
+    /// This is how overlapping changes combine: each lays only what it names over the interface's link as the topology
+    /// gives it and over the changes that fired before it. A change that `for:` ends is left out of `active`, and what
+    /// the others named stays. Events that change no link of this interface do not matter.
+    pub fn link_during(&self, node: NodeId, interface: usize, active: impl IntoIterator<Item = EventId>) -> Profile {
+        let interface = &self.nodes[node.index()].interfaces[interface];
+        let mut profile = interface.link.clone();
+        for event in active {
+            let Action::SetLink { nodes, network, .. } = &self.events[event.index()].action else { continue };
+            let touched = nodes.contains(&node) && network.is_none_or(|network| network == interface.network);
+            if let Some(change) = self.changes[event.index()].as_ref().filter(|_| touched) {
+                change.apply(&mut profile);
+            }
+        }
+        profile
+    }
+
+    /// The plan as `plan.yaml` of a run directory has it: ids are positions in its lists, counted from 0.
+    pub fn to_yaml(&self) -> String {
+        let mut text = Vec::new();
+        let mut serializer = serde_yaml::Serializer::new(&mut text);
+        serde_yaml::with::singleton_map_recursive::serialize(self, &mut serializer)
+            .expect("a plan holds only maps with text keys, lists, texts and numbers");
+        String::from_utf8(text).expect("the YAML writer writes UTF-8")
+    }
+
+    /// One event.
+    pub fn event(&self, id: EventId) -> &Event {
+        &self.events[id.index()]
+    }
+
+    /// The ids of all events, in the order of the file.
+    pub fn event_ids(&self) -> impl Iterator<Item = EventId> + use<> {
+        (0..self.events.len() as u32).map(EventId)
     }
 
     /// One node.

@@ -1,0 +1,146 @@
+//! Nodes: what runs in them, where they are attached, when they count as ready.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use link::{HalfLink, Profile};
+use machine::{Rate, Seed, Span};
+use serde::{Serialize, Serializer};
+
+use super::{FileId, NetworkId, NodeId};
+
+/// One node: a program in namespaces of its own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Node {
+    /// Unique: `client`, or `server-3` for the third of `count: 4`.
+    pub name: String,
+    /// The entry of `nodes:` that it came from: `server` for `server-3`.
+    pub group: String,
+    /// What runs in it.
+    pub program: Program,
+    /// Those that must be ready before it starts.
+    pub after: Vec<NodeId>,
+    /// When it counts as ready.
+    pub ready: Ready,
+    /// Its interfaces, `eth0` first.
+    pub interfaces: Vec<Interface>,
+    /// Extra environment of the program.
+    pub env: BTreeMap<String, String>,
+    /// Files put into its disk before its first start: name there → file.
+    pub files: BTreeMap<String, FileId>,
+    /// Runs as root of its own namespaces instead of the caller without capabilities.
+    pub root: bool,
+    /// Between TERM and KILL.
+    pub stop_grace: Span,
+    /// The node's own seed, `TESTBED_SEED`.
+    pub seed: Seed,
+}
+
+/// What runs in a node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// One of the transfer programs.
+    Role(Role),
+    /// Any other program: its words.
+    Run(Vec<String>),
+}
+
+/// A transfer program and what the topology says of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "role", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Role {
+    /// Serves one file over HTTP with ranges.
+    FileServer {
+        /// The file.
+        file: FileId,
+        /// Sends no faster than this in all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rate: Option<Rate>,
+    },
+    /// Watches file servers and tells who lives.
+    CheckServer {
+        /// Those watched.
+        watch: Vec<NodeId>,
+        /// Between two looks at a silent server.
+        interval: Span,
+    },
+    /// Downloads one file from many servers.
+    Downloader {
+        /// The servers, in the order of the topology.
+        from: Vec<NodeId>,
+        /// The check server, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        check: Option<NodeId>,
+        /// File name in its disk.
+        out: String,
+        /// Whether a revived one continues from its journal.
+        resume: bool,
+    },
+}
+
+impl Role {
+    /// The name of the role, which is also the name of its program.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Role::FileServer { .. } => "file-server",
+            Role::CheckServer { .. } => "check-server",
+            Role::Downloader { .. } => "downloader",
+        }
+    }
+}
+
+/// The TCP port on which every file server and check server of a topology listens.
+pub const HTTP_PORT: u16 = 80;
+
+/// When a node counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// When its program says so on `TESTBED_EVENTS_FD` (the roles do).
+    Event,
+    /// As soon as its program runs (a `run:` program without `ready:`).
+    Started,
+    /// When something in the node listens on this TCP port; looked up, never connected to.
+    Tcp(u16),
+    /// When its output matches this regular expression.
+    Log(String),
+    /// When this path, relative to its disk, exists.
+    File(PathBuf),
+}
+
+/// A node's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Interface {
+    /// In the node: `eth0`, `eth1`, …
+    pub name: String,
+    /// The network.
+    pub network: NetworkId,
+    /// Its address there.
+    pub address: IpAddr,
+    /// Locally administered, derived from the position in the plan.
+    #[serde(serialize_with = "as_text")]
+    pub mac: [u8; 6],
+    /// The node's link to the network. `up` leaves the node.
+    pub link: Profile,
+}
+
+/// An impairment for packets from one node to another, on top of the links of both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pair {
+    /// Sender.
+    pub from: NodeId,
+    /// Receiver.
+    pub to: NodeId,
+    /// What happens on the way.
+    pub link: HalfLink,
+}
+
+fn as_text<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
+    let [a, b, c, d, e, f] = mac;
+    serializer.collect_str(&format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))
+}
