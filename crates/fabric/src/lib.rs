@@ -1,1 +1,44 @@
-//! Namespaces, netlink, link drivers and preflight.
+//! Builds a plan's network on this machine: namespaces, links, and the processes that live in them.
+//!
+//! * [`preflight`]: whether this machine can, and what to do if not.
+//! * [`sandbox`]: the process that everything of a run lives in and dies with.
+//! * [`spawner`]: processes that make nodes.
+//! * [`fabric`]: all networks and nodes of a plan, raised, changed and lowered.
+//! * [`relay`]: the user-space switch that drives the link model.
+//! * [`purge`]: ends the connections that a dead machine would not have.
+//! * [`clock`]: the one place that reads a clock.
+//!
+//! Two modules are private: `namespace` alone makes and enters namespaces, `netlink` alone configures networks.
+//!
+//! ```no_run
+//! # fn node_main(_: fabric::NodeStart) -> i32 { 0 }
+//! # fn plan() -> topology::Plan { unimplemented!() }
+//! let status = fabric::sandbox::run(|sandbox| {
+//!     let spawner = fabric::spawner::start(&sandbox, 2, node_main).expect("the sandbox may fork");
+//!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+//!     runtime.block_on(async {
+//!         let mut fabric = fabric::raise(&plan(), spawner).await.expect("the plan fits this machine");
+//!         let nodes = fabric.take_nodes();
+//!         assert_eq!(nodes.len(), plan().nodes().len());
+//!         fabric.lower().await;
+//!     });
+//!     0
+//! })?;
+//! # Ok::<(), fabric::SandboxError>(())
+//! ```
+
+pub mod clock;
+pub mod fabric;
+pub mod preflight;
+pub mod purge;
+pub mod relay;
+pub mod sandbox;
+pub mod spawner;
+
+mod namespace;
+mod netlink;
+
+pub use fabric::{Fabric, LinkError, RaiseError, RaiseFailure, RaisedNode, raise};
+pub use purge::{PurgeError, purge_sockets};
+pub use sandbox::{Sandbox, SandboxError};
+pub use spawner::{NodeMain, NodeStart, SpawnError, Spawner};

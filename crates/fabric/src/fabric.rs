@@ -1,0 +1,323 @@
+//! The standing network of a plan: raised as a whole or not at all, and changed while it stands.
+//!
+//! * [`layout`]: what is to be made, worked out before anything is.
+
+mod layout;
+
+use std::fmt;
+use std::os::unix::net::UnixStream;
+
+use link::{PartitionKey, Profile};
+use machine::Time;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use topology::Plan;
+use topology::plan::{Medium, NodeId};
+
+use crate::netlink::{Batch, Netlink, Refusal};
+use crate::relay::{Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
+use crate::spawner::order::{Order, Stage};
+use crate::spawner::{Spawner, Stillborn};
+use layout::{Layout, Port};
+
+/// All networks and nodes of a plan. Everything in it dies with the sandbox.
+#[derive(Debug)]
+pub struct Fabric {
+    nodes: Vec<RaisedNode>,
+    ports: Vec<Vec<Port>>,
+    relay: Option<RelayHandle>,
+    hub: Netlink,
+}
+
+/// A node whose links carry packets and whose `node_main` runs.
+#[derive(Debug)]
+pub struct RaisedNode {
+    /// Which.
+    pub id: NodeId,
+    /// Its first process, as the sandbox numbers processes.
+    pub pid: Pid,
+    /// The other end of [`NodeStart::control`](crate::NodeStart::control). It closes when that process ends.
+    pub control: UnixStream,
+}
+
+/// Why the fabric does not stand. Nothing of it does.
+#[derive(Debug)]
+pub struct RaiseError {
+    /// Everything that went wrong, in the order in which it did; what could not be undone comes last.
+    pub failures: Vec<RaiseFailure>,
+}
+
+/// One thing that went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RaiseFailure {
+    /// Network `network` needs netem, which this version does not drive.
+    #[error("network {network}: netem is not driven yet")]
+    Netem {
+        /// The network's name.
+        network: String,
+    },
+    /// The kernel refused a step for the whole fabric.
+    #[error("{intent}: {errno}")]
+    Hub {
+        /// What was wanted.
+        intent: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A node could not be made.
+    #[error("node {node}: {intent}: {errno}")]
+    Node {
+        /// Its name.
+        node: String,
+        /// What was wanted.
+        intent: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The relay could not be started.
+    #[error("start the relay")]
+    Relay(#[source] RelayError),
+}
+
+/// Why a link does not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The relay's thread has ended.
+    #[error(transparent)]
+    Relay(#[from] RelayStopped),
+    /// A bridge carries the network, and a bridge impairs nothing.
+    #[error("the network of interface {interface} is a bridge, which nothing can impair")]
+    Bridge {
+        /// Index among the node's interfaces.
+        interface: usize,
+    },
+    /// The node has no such interface.
+    #[error("there is no interface {interface}")]
+    NoInterface {
+        /// Index among the node's interfaces.
+        interface: usize,
+    },
+    /// The kernel refused.
+    #[error("{intent}: {errno}")]
+    Refused {
+        /// What was wanted.
+        intent: String,
+        /// Its answer.
+        errno: Errno,
+    },
+}
+
+/// Raises all networks and nodes of `plan`. To be called in the sandbox, in its network namespace.
+///
+/// When this fails, what was made is undone in reverse order, and every failure is told.
+pub async fn raise(plan: &Plan, spawner: Spawner) -> Result<Fabric, RaiseError> {
+    let netem: Vec<RaiseFailure> = plan
+        .networks()
+        .iter()
+        .filter(|network| network.medium == Medium::Netem)
+        .map(|network| RaiseFailure::Netem { network: network.name.clone() })
+        .collect();
+    if !netem.is_empty() {
+        return Err(RaiseError { failures: netem });
+    }
+    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub());
+    let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
+    let (make, delete) = layout::bridge_batches(&bridges);
+    if let Err(refusal) = hub.apply(make.bytes(), make.len()) {
+        // Those that are not there cannot be deleted, which is no news.
+        let _ = hub.apply(delete.bytes(), delete.len());
+        return Err(RaiseError { failures: vec![refused(&make, refusal)] });
+    }
+
+    // The relay needs the numbers of its interfaces, not yet the interfaces: its buffers are made beside the nodes.
+    let relay =
+        tokio::task::spawn_blocking(
+            move || {
+                if relay.networks.is_empty() { Ok(None) } else { Relay::start(relay).map(Some) }
+            },
+        );
+    let made = tokio::task::spawn_blocking(move || {
+        let born = spawner.spawn(&orders);
+        (orders, born)
+    });
+    let (made, relay) = (made.await, relay.await);
+    let mut failures = Vec::new();
+    let mut nodes = Vec::new();
+    match made {
+        Ok((orders, born)) => {
+            for ((id, order), outcome) in plan.node_ids().zip(&orders).zip(born) {
+                match outcome {
+                    Ok(born) => nodes.push(RaisedNode { id, pid: born.pid, control: born.control.into() }),
+                    Err(stillborn) => failures.push(node_failure(order, stillborn)),
+                }
+            }
+        }
+        Err(_) => failures.push(RaiseFailure::Hub { intent: "make nodes".to_owned(), errno: Errno::ECANCELED }),
+    }
+    let relay = match relay {
+        Ok(Ok(relay)) => relay,
+        Ok(Err(error)) => {
+            failures.push(RaiseFailure::Relay(error));
+            None
+        }
+        Err(_) => {
+            failures.push(RaiseFailure::Hub { intent: "start the relay".to_owned(), errno: Errno::ECANCELED });
+            None
+        }
+    };
+    if failures.is_empty() {
+        return Ok(Fabric { nodes, ports, relay, hub });
+    }
+    drop(relay);
+    end_all_processes();
+    if let Err(refusal) = hub.apply(delete.bytes(), delete.len()) {
+        failures.push(refused(&delete, refusal));
+    }
+    Err(RaiseError { failures })
+}
+
+impl Fabric {
+    /// Hands over the nodes, in the plan's order; empty the second time.
+    pub fn take_nodes(&mut self) -> Vec<RaisedNode> {
+        std::mem::take(&mut self.nodes)
+    }
+
+    /// Gives a node's interface another profile, from the returned instant on.
+    pub async fn set_link(&mut self, node: NodeId, interface: usize, profile: &Profile) -> Result<Time, LinkError> {
+        let port = *self.ports[node.index()].get(interface).ok_or(LinkError::NoInterface { interface })?;
+        match (port.relay, &self.relay) {
+            (Some(port), Some(relay)) => Ok(relay.set_profile(port, profile.clone())?),
+            _ => Err(LinkError::Bridge { interface }),
+        }
+    }
+
+    /// Cuts all links of a node: nothing leaves it and nothing reaches it, and what is under way is lost.
+    pub async fn cut(&mut self, node: NodeId) -> Result<(), LinkError> {
+        self.switch(node, RelayHandle::cut, Batch::set_down)
+    }
+
+    /// Joins them again.
+    pub async fn restore(&mut self, node: NodeId) -> Result<(), LinkError> {
+        self.switch(node, RelayHandle::restore, Batch::set_up)
+    }
+
+    /// Nodes in different lists cannot reach each other until [`heal`](Fabric::heal) with the same key; those in no list
+    /// reach all. Several partitions can stand at once.
+    pub async fn partition(&mut self, key: u32, lists: &[Vec<NodeId>]) -> Result<(), LinkError> {
+        let Some(relay) = &self.relay else { return Err(LinkError::Bridge { interface: 0 }) };
+        let mut ports = Vec::with_capacity(lists.len());
+        for node_list in lists {
+            let mut list = Vec::new();
+            for node in node_list {
+                for (interface, port) in self.ports[node.index()].iter().enumerate() {
+                    list.push(port.relay.ok_or(LinkError::Bridge { interface })?);
+                }
+            }
+            ports.push(list);
+        }
+        relay.partition(PartitionKey(u64::from(key)), ports)?;
+        Ok(())
+    }
+
+    /// Ends a partition.
+    pub async fn heal(&mut self, key: u32) -> Result<(), LinkError> {
+        if let Some(relay) = &self.relay {
+            relay.heal(PartitionKey(u64::from(key)))?;
+        }
+        Ok(())
+    }
+
+    /// What became of all packets and how well the relay kept time; `None` where bridges carry everything.
+    pub async fn snapshot(&self) -> Result<Option<RelaySnapshot>, LinkError> {
+        Ok(self.relay.as_ref().map(RelayHandle::snapshot).transpose()?)
+    }
+
+    /// Where in a [`RelaySnapshot`] a node's interface is; `None` on a bridge.
+    pub fn place(&self, node: NodeId, interface: usize) -> Option<RelayPort> {
+        self.ports[node.index()].get(interface)?.relay
+    }
+
+    /// Ends every process of the sandbox but the caller's, and the relay. The kernel takes the interfaces and namespaces
+    /// down after them, by itself. Returns what became of all packets, as [`snapshot`](Fabric::snapshot).
+    pub async fn lower(self) -> Result<Option<RelaySnapshot>, LinkError> {
+        end_all_processes();
+        Ok(self.relay.map(RelayHandle::stop).transpose()?)
+    }
+
+    fn switch(
+        &mut self,
+        node: NodeId,
+        relayed: fn(&RelayHandle, RelayPort) -> Result<Time, RelayStopped>,
+        bridged: fn(&mut Batch, u32),
+    ) -> Result<(), LinkError> {
+        let mut batch = Batch::default();
+        for port in &self.ports[node.index()] {
+            match (port.relay, &self.relay) {
+                (Some(port), Some(relay)) => {
+                    relayed(relay, port)?;
+                }
+                _ => bridged(&mut batch, port.index),
+            }
+        }
+        self.hub.apply(batch.bytes(), batch.len()).map_err(|Refusal { sequence, errno }| LinkError::Refused {
+            intent: batch.intent(sequence).to_owned(),
+            errno,
+        })
+    }
+}
+
+impl fmt::Display for RaiseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// A thousand nodes fail for the same reason.
+        const SHOWN: usize = 3;
+        for (at, failure) in self.failures.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;
+            if let Some(source) = std::error::Error::source(failure) {
+                write!(f, ": {source}")?;
+            }
+        }
+        match self.failures.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for RaiseError {}
+
+/// Kills what is left in the caller's PID namespace, of which it is the first process: nodes, all that runs in them, and
+/// spawners. It says so to nobody else.
+fn end_all_processes() {
+    if nix::unistd::getpid() == Pid::from_raw(1) {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    }
+}
+
+fn node_failure(order: &Order, Stillborn { stage, sequence, errno }: Stillborn) -> RaiseFailure {
+    let intent = match stage {
+        Stage::Spawner => "reach the spawner",
+        Stage::Clone => "make namespaces",
+        Stage::Users => "map its users",
+        Stage::Settings => "write its network settings",
+        Stage::HostName => "set its host name",
+        Stage::Netlink => "open a netlink socket",
+        Stage::Inside => order.inside.intent(sequence),
+        Stage::Hub => order.hub.intent(sequence),
+        Stage::Carrier => "wait for its links to come up",
+        Stage::Died => "start it: it died",
+    };
+    RaiseFailure::Node { node: order.name.clone(), intent: intent.to_owned(), errno }
+}
+
+fn refused(batch: &Batch, Refusal { sequence, errno }: Refusal) -> RaiseFailure {
+    RaiseFailure::Hub { intent: batch.intent(sequence).to_owned(), errno }
+}
+
+fn hub_failure(intent: &str, errno: Errno) -> RaiseError {
+    RaiseError { failures: vec![RaiseFailure::Hub { intent: intent.to_owned(), errno }] }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}

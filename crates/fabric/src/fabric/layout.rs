@@ -1,0 +1,218 @@
+//! What is to be made for a plan, worked out before anything is: interfaces and their numbers, the requests of every node,
+//! and the relay's configuration. Does no I/O.
+
+use std::collections::BTreeSet;
+use std::os::fd::RawFd;
+
+use link::Profile;
+use topology::Plan;
+use topology::plan::{Action, Interface, Medium, NetworkId};
+
+use crate::netlink::{Batch, VethEnd};
+use crate::relay::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
+use crate::spawner::order::Order;
+
+/// Everything that raising a plan makes.
+pub(super) struct Layout {
+    /// Bridges, to be made before any node.
+    pub bridges: Vec<Bridge>,
+    /// One per node, in the plan's order.
+    pub orders: Vec<Order>,
+    /// For each node, one per interface.
+    pub ports: Vec<Vec<Port>>,
+    /// The networks that the relay carries; none where it has nothing to do.
+    pub relay: RelayConfig,
+}
+
+/// A bridge in the hub.
+pub(super) struct Bridge {
+    pub name: String,
+    pub index: u32,
+}
+
+/// The hub's side of a node's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// The network that it is on.
+    pub network: NetworkId,
+    /// In the hub.
+    pub index: u32,
+    /// Its place in the relay; absent on a bridge.
+    pub relay: Option<RelayPort>,
+}
+
+/// The loopback interface of every namespace.
+const LOOPBACK: u32 = 1;
+/// The first number that is free in a new namespace. Some kernels make tunnel interfaces in each, so leave room.
+const FIRST: u32 = 32;
+
+impl Layout {
+    /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace.
+    pub(super) fn of(plan: &Plan, hub: RawFd) -> Self {
+        let mut layout = Layout {
+            bridges: Vec::new(),
+            orders: Vec::new(),
+            ports: Vec::new(),
+            relay: RelayConfig { networks: Vec::new(), seed: plan.seed(), memory: RelayConfig::DEFAULT_MEMORY },
+        };
+        let mut next = FIRST;
+        let mut index = || {
+            next += 1;
+            next - 1
+        };
+        let carriers: Vec<Carrier> = plan
+            .networks()
+            .iter()
+            .enumerate()
+            .map(|(at, network)| match network.medium {
+                Medium::Bridge => {
+                    let index = index();
+                    layout.bridges.push(Bridge { name: format!("br{at}"), index });
+                    Carrier::Bridge(index)
+                }
+                Medium::Relay | Medium::Netem => {
+                    layout.relay.networks.push(NetworkConfig {
+                        name: network.name.clone(),
+                        mtu: network.mtu,
+                        ports: Vec::new(),
+                        pairs: Vec::new(),
+                    });
+                    Carrier::Relay(layout.relay.networks.len() - 1, Trains::on(plan, at))
+                }
+            })
+            .collect();
+
+        for (at, node) in plan.nodes().iter().enumerate() {
+            let mut order = Order { name: node.name.clone(), root: node.root, ..Order::default() };
+            order.inside.set_up(LOOPBACK);
+            let mut ports = Vec::with_capacity(node.interfaces.len());
+            for (nth, interface) in node.interfaces.iter().enumerate() {
+                let network = plan.network(interface.network);
+                let (near, far) = (FIRST + nth as u32, index());
+                let carrier = &carriers[interface.network.index()];
+                let offload = match carrier {
+                    Carrier::Bridge(_) => true,
+                    Carrier::Relay(_, trains) => trains.may_leave(at, nth),
+                };
+                let far_name = format!("n{at}-{nth}");
+                let end =
+                    |name, index, mac| VethEnd { name, index, mac, mtu: network.mtu, segmentation_offload: offload };
+                let ends = (end(&interface.name, near, Some(interface.mac)), end(&far_name, far, None));
+                order.inside.add_veth(&ends.0, &ends.1, hub);
+                order.inside.add_address(near, interface.address, network.subnet.prefix);
+                if nth == 0 && interface.address.is_ipv4() {
+                    order.inside.add_multicast_route(near);
+                }
+                order.near.push(near);
+                order.far.push(far);
+                let relay = match carrier {
+                    Carrier::Bridge(bridge) => {
+                        order.hub.attach(far, *bridge);
+                        None
+                    }
+                    Carrier::Relay(network, _) => {
+                        order.hub.set_up(far);
+                        let ports = &mut layout.relay.networks[*network].ports;
+                        ports.push(PortConfig {
+                            label: node.name.clone(),
+                            ifindex: far,
+                            mac: interface.mac,
+                            addresses: vec![interface.address],
+                            profile: interface.link.clone(),
+                            offload,
+                        });
+                        Some(RelayPort { network: *network, port: ports.len() - 1 })
+                    }
+                };
+                ports.push(Port { network: interface.network, index: far, relay });
+            }
+            layout.orders.push(order);
+            layout.ports.push(ports);
+        }
+        layout.add_pairs(plan);
+        layout
+    }
+
+    /// A pair's impairment acts on every relayed network that both are on.
+    fn add_pairs(&mut self, plan: &Plan) {
+        for pair in plan.pairs() {
+            for from in self.ports[pair.from.index()].iter().filter_map(|port| port.relay) {
+                for to in self.ports[pair.to.index()].iter().filter_map(|port| port.relay) {
+                    if from.network == to.network {
+                        let pairs = &mut self.relay.networks[from.network].pairs;
+                        pairs.push(PairConfig { from: from.port, to: to.port, half: pair.link.clone() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What carries a network: a bridge by its number, or a network of the relay.
+enum Carrier {
+    Bridge(u32),
+    Relay(usize, Trains),
+}
+
+/// Where on a network packets may travel in trains (segmentation offload), because no receiver could tell at any time of
+/// the run.
+#[derive(Default)]
+struct Trains {
+    /// (Node, interface) whose `up` shows them.
+    shown_up: BTreeSet<(usize, usize)>,
+    /// Those whose `down` does.
+    shown_down: BTreeSet<(usize, usize)>,
+    /// Nodes with a pair's impairment towards another.
+    shown_from: BTreeSet<usize>,
+}
+
+impl Trains {
+    fn on(plan: &Plan, network: usize) -> Self {
+        let mut trains = Trains::default();
+        let here = |interface: &Interface| interface.network.index() == network;
+        for (at, node) in plan.nodes().iter().enumerate() {
+            for (nth, interface) in node.interfaces.iter().enumerate().filter(|(_, interface)| here(interface)) {
+                trains.note(at, nth, &interface.link);
+            }
+        }
+        for event in plan.events() {
+            if let Action::SetLink { profiles, .. } = &event.action {
+                for (node, nth, profile) in
+                    profiles.iter().filter(|(id, nth, _)| here(&plan.node(*id).interfaces[*nth]))
+                {
+                    trains.note(node.index(), *nth, profile);
+                }
+            }
+        }
+        let shown = plan.pairs().iter().filter(|pair| !pair.link.allows_offload());
+        trains.shown_from = shown.map(|pair| pair.from.index()).collect();
+        trains
+    }
+
+    fn note(&mut self, node: usize, nth: usize, profile: &Profile) {
+        if !profile.up.allows_offload() {
+            self.shown_up.insert((node, nth));
+        }
+        if !profile.down.allows_offload() {
+            self.shown_down.insert((node, nth));
+        }
+    }
+
+    /// Its own `up`, every other interface's `down` and every pair from it must not show them.
+    fn may_leave(&self, node: usize, nth: usize) -> bool {
+        let own = usize::from(self.shown_down.contains(&(node, nth)));
+        !self.shown_up.contains(&(node, nth)) && self.shown_down.len() == own && !self.shown_from.contains(&node)
+    }
+}
+
+/// The requests that make the bridges, and those that delete them.
+pub(super) fn bridge_batches(bridges: &[Bridge]) -> (Batch, Batch) {
+    let (mut make, mut delete) = (Batch::default(), Batch::default());
+    for bridge in bridges {
+        make.add_bridge(&bridge.name, bridge.index);
+    }
+    for bridge in bridges.iter().rev() {
+        delete.delete(bridge.index);
+    }
+    (make, delete)
+}

@@ -1,0 +1,90 @@
+//! The one module that makes and enters namespaces.
+#![allow(unsafe_code, reason = "clone with namespace flags has no safe form")]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{Gid, Pid, Uid};
+
+/// What a fork returned, and to whom.
+pub(crate) enum Forked {
+    /// To the parent: the child's id.
+    Parent(Pid),
+    /// To the child.
+    Child,
+}
+
+/// Forks, with the child in new namespaces as `flags` say.
+///
+/// # Safety
+///
+/// As for `fork`: in a process of several threads the child may call async-signal-safe functions only.
+pub(crate) unsafe fn fork_into(flags: CloneFlags) -> Result<Forked, Errno> {
+    let thread_id = thread_id_address();
+    let mut flags = flags.bits() as libc::c_ulong | libc::SIGCHLD as libc::c_ulong;
+    if thread_id != 0 {
+        flags |= (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as libc::c_ulong;
+    }
+    // SAFETY: no CLONE_VM, so the child has its own copy of everything, as after fork; `thread_id` is where the C
+    // library keeps the calling thread's id, as the kernel was told by that library.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, thread_id, 0usize) };
+    match Errno::result(result)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(Pid::from_raw(pid as i32))),
+    }
+}
+
+/// Where the C library keeps the calling thread's id, 0 where the kernel does not tell. Its own fork renews what stands
+/// there; so does this one.
+fn thread_id_address() -> usize {
+    #[cfg(target_pointer_width = "64")]
+    {
+        let mut address: usize = 0;
+        // SAFETY: PR_GET_TID_ADDRESS writes one pointer to the given place.
+        let result = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &mut address as *mut usize) };
+        if result == 0 { address } else { 0 }
+    }
+    // The kernel's 32-bit forms disagree about the size of the result.
+    #[cfg(not(target_pointer_width = "64"))]
+    0
+}
+
+/// In a new user namespace: this process is `uid` and `gid` inside, who are `outer_uid` and `outer_gid` outside; nobody
+/// else exists.
+pub(crate) fn map_user(uid: Uid, outer_uid: Uid, gid: Gid, outer_gid: Gid) -> Result<(), (&'static str, io::Error)> {
+    // Since Linux 3.19 an unprivileged process has to give up setgroups before it may map its group.
+    write("/proc/self/setgroups", "deny").map_err(|error| ("write /proc/self/setgroups", error))?;
+    write("/proc/self/uid_map", &format!("{uid} {outer_uid} 1"))
+        .map_err(|error| ("write /proc/self/uid_map", error))?;
+    write("/proc/self/gid_map", &format!("{gid} {outer_gid} 1")).map_err(|error| ("write /proc/self/gid_map", error))
+}
+
+/// Mounts made here from now on are seen nowhere else, and those made elsewhere not here.
+pub(crate) fn detach_mounts() -> Result<(), Errno> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+}
+
+/// Shows the processes of the caller's own PID namespace in `/proc`.
+pub(crate) fn mount_proc() -> Result<(), Errno> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+}
+
+/// A descriptor of the calling thread's network namespace.
+pub(crate) fn own_network() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net").or_else(|_| File::open("/proc/self/ns/net"))?.into())
+}
+
+/// Moves the calling thread into a network namespace.
+pub(crate) fn enter_network(namespace: impl AsFd) -> Result<(), Errno> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+}
+
+/// Writes a file of `/proc` in one system call, as the kernel wants it.
+pub(crate) fn write(path: &str, value: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(value.as_bytes())
+}
