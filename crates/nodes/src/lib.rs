@@ -1,5 +1,21 @@
 //! The role programs and the node init.
 //!
 //! * [`init`]: pid 1 of every node: starts and kills the node's program in place.
+//! * [`roles`]: the programs by name; [`run_role`] runs one.
+//! * [`file_server`], [`check_server`]: the servers of the multi-server download.
+//! * [`metalink`]: the hashes that a file server publishes.
+//! * [`http`]: URLs, listening, connecting.
+//! * [`events`]: what a program tells the testbed.
+//! * [`exit`]: the exit status of the role programs.
 
+pub mod check_server;
+mod clock;
+pub mod events;
+pub mod exit;
+pub mod file_server;
+pub mod http;
 pub mod init;
+pub mod metalink;
+pub mod roles;
+
+pub use roles::{ROLES, run_role};
