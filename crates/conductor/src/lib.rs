@@ -1,1 +1,18 @@
-//! Runs a scenario on an engine.
+//! Runs a scenario on an engine: carries out what it wants, tells it what happens.
+//!
+//! * [`run`]: one run, from an empty run directory to the verdict.
+//! * [`directory`]: the run directory and its log.
+//! * [`files`]: the files that nodes share, and whether an output equals one.
+//! * [`netns`]: the engine on network namespaces: fabric and node inits as one thing to command.
+//! * [`launch`]: what is started in a node, in which environment.
+//! * [`lag`]: how late this machine's timers are, and when that makes a result worthless.
+
+pub mod directory;
+pub mod files;
+pub mod lag;
+pub mod launch;
+pub mod netns;
+pub mod run;
+
+pub use directory::RunDirectory;
+pub use run::{Options, RunError, run};

@@ -7,6 +7,7 @@
 //! * [`mod@junit`]: the expectations as test cases.
 //! * [`files`]: all of them into a run directory.
 //! * [`stamp`]: when a run began, for people and for file names.
+//! * [`stamp`]: wall-clock instants.
 //! * `section`, `columns`, `figure`, `paint`, `escape`: what a report is made of, from rows down to characters.
 //!
 //! Names, program output and causes come out of a log, which is hostile: whatever leaves this crate for a terminal,

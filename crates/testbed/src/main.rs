@@ -1,3 +1,54 @@
-//! One YAML file builds a network, runs transfer programs in it, breaks it, and gives a verdict.
+//! `testbed`: one YAML file builds a network, runs transfer programs in it, breaks it, and gives a verdict.
+//!
+//! * [`cli`]: what can be asked.
+//! * [`commands`]: one file an answer.
+//! * [`status`]: the exit status of each outcome.
+//! * [`loading`]: topology files to plans, with messages for people.
+//!
+//! Invariant: this process has one thread until it has entered its sandbox or has decided not to: a process with
+//! threads cannot make the namespaces that a run needs.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::status::Status;
+
+mod cli;
+mod commands;
+mod loading;
+mod status;
+
+fn main() -> ExitCode {
+    // `println!` to a pipe that nobody reads any more should end the program as it ends others.
+    restore_sigpipe();
+    let cli = Cli::parse();
+    let status = match cli.command {
+        Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Check(arguments) => commands::check::check(&arguments),
+        Command::Plan(arguments) => commands::plan::plan(&arguments),
+        Command::Report(arguments) => commands::report::report(&arguments),
+        Command::Doctor => commands::doctor::doctor(),
+        Command::Gc(arguments) => commands::gc::gc(&arguments),
+        Command::Schema => commands::schema::schema(),
+        Command::Completions { shell } => commands::completions::completions(shell),
+        Command::Role { name, arguments } => return ExitCode::from(nodes::run_role(&name, arguments.into_iter())),
+        Command::Node { name, control_fd } => commands::node::node(name, control_fd),
+    };
+    match status {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Status::from_error(&error).into()
+        }
+    }
+}
+
+fn restore_sigpipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of ours.
+    #[expect(unsafe_code, reason = "setting a signal's action has no safe form")]
+    let result = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    result.expect("SIGPIPE has a default action");
+}

@@ -1,0 +1,178 @@
+//! The files that nodes share, and whether an output equals one.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use event::run_directory as names;
+use machine::{Seed, Size};
+use rand::Rng;
+use scenario::FileFinding;
+use topology::Plan;
+use topology::plan::{FileId, FileSource};
+
+const BLOCK: usize = 1 << 20;
+
+/// Where the plan's files are on this machine.
+#[derive(Clone, Debug)]
+pub struct SharedFiles {
+    paths: Vec<PathBuf>,
+}
+
+/// Why a file that nodes share is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("file `{name}`: cannot {action} {path}")]
+pub struct FileError {
+    name: String,
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl SharedFiles {
+    /// Whether every file that the user names can be read: to be asked before anything is created.
+    ///
+    /// # Errors
+    /// For the first that cannot.
+    pub fn check(plan: &Plan) -> Result<(), FileError> {
+        for file in plan.files() {
+            if let FileSource::Existing(path) = &file.source {
+                let readable = File::open(path).and_then(|opened| opened.metadata()).and_then(|metadata| {
+                    if metadata.is_file() { Ok(()) } else { Err(io::ErrorKind::IsADirectory.into()) }
+                });
+                let failed = |source| FileError { name: file.name.clone(), action: "read", path: path.clone(), source };
+                readable.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Generates what is to be generated into the run directory, and puts into each node's disk what the plan says.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or there is no space.
+    pub fn prepare(plan: &Plan, run: &Path) -> Result<Self, FileError> {
+        let mut paths = Vec::new();
+        for file in plan.files() {
+            let failed = |action: &'static str, path: &Path| {
+                let (name, path) = (file.name.clone(), path.to_owned());
+                move |source| FileError { name, action, path, source }
+            };
+            paths.push(match &file.source {
+                FileSource::Generated { size, seed } => {
+                    let folder = run.join(names::FILES);
+                    let path = folder.join(&file.name);
+                    let written = fs::create_dir_all(&folder).and_then(|()| generate(&path, *size, *seed));
+                    written.map_err(failed("write", &path))?;
+                    path
+                }
+                FileSource::Existing(path) => path.canonicalize().map_err(failed("read", path))?,
+            });
+        }
+        let files = SharedFiles { paths };
+        for node in plan.nodes() {
+            for (name, file) in &node.files {
+                let target = names::disk(run, &node.name).join(name);
+                let copied = target.parent().map_or(Ok(()), fs::create_dir_all);
+                let copied = copied.and_then(|()| fs::copy(files.path(*file), &target));
+                let name = plan.file(*file).name.clone();
+                copied.map_err(|source| FileError { name, action: "copy to", path: target.clone(), source })?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Where a file is; absolute.
+    pub fn path(&self, file: FileId) -> &Path {
+        &self.paths[file.index()]
+    }
+}
+
+/// Writes the first `size` bytes of the seed's stream.
+fn generate(path: &Path, size: Size, seed: Seed) -> io::Result<()> {
+    let mut stream = seed.stream();
+    let mut file = BufWriter::with_capacity(BLOCK, File::create_new(path)?);
+    let mut block = vec![0; BLOCK];
+    let mut left = size.as_bytes();
+    while left > 0 {
+        // Whole blocks are drawn, so a shorter file is a beginning of a longer one with the same seed.
+        stream.fill_bytes(&mut block);
+        let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        file.write_all(&block[..length])?;
+        left -= length as u64;
+    }
+    file.flush()
+}
+
+/// Compares two files byte by byte.
+pub fn compare(found: &Path, expected: &Path) -> FileFinding {
+    compared(found, expected).unwrap_or_else(|error| FileFinding::Unreadable { why: error.to_string() })
+}
+
+fn compared(found: &Path, expected: &Path) -> io::Result<FileFinding> {
+    // The output was made by a program under test: a fifo or a device there must not hang the run.
+    if !fs::symlink_metadata(found)?.is_file() {
+        return Ok(FileFinding::Unreadable { why: "not a regular file".to_owned() });
+    }
+    let (found, expected) = (File::open(found)?, File::open(expected)?);
+    let lengths = (found.metadata()?.len(), expected.metadata()?.len());
+    if lengths.0 != lengths.1 {
+        return Ok(FileFinding::Length { found: lengths.0, expected: lengths.1 });
+    }
+    let (mut found, mut expected) = (BufReader::new(found), BufReader::new(expected));
+    let (mut left, mut right) = (vec![0; BLOCK], vec![0; BLOCK]);
+    let mut at = 0;
+    while at < lengths.0 {
+        let length = usize::try_from(lengths.0 - at).unwrap_or(BLOCK).min(BLOCK);
+        found.read_exact(&mut left[..length])?;
+        expected.read_exact(&mut right[..length])?;
+        if let Some(difference) = left[..length].iter().zip(&right[..length]).position(|(a, b)| a != b) {
+            return Ok(FileFinding::Differs { at: at + difference as u64 });
+        }
+        at += length as u64;
+    }
+    Ok(FileFinding::Identical { bytes: lengths.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_found_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, right) = (folder.path().join("left"), folder.path().join("right"));
+        let size = BLOCK as u64 + 5;
+        generate(&left, Size::from_bytes(size), Seed::new(3)).unwrap();
+        generate(&right, Size::from_bytes(size), Seed::new(3)).unwrap();
+        assert_eq!(compare(&left, &right), FileFinding::Identical { bytes: size });
+
+        let mut bytes = fs::read(&right).unwrap();
+        bytes[BLOCK + 2] ^= 1;
+        fs::write(&right, &bytes).unwrap();
+        assert_eq!(compare(&left, &right), FileFinding::Differs { at: BLOCK as u64 + 2 });
+
+        bytes.pop();
+        fs::write(&right, &bytes).unwrap();
+        assert_eq!(compare(&left, &right), FileFinding::Length { found: size, expected: size - 1 });
+        assert!(matches!(compare(&folder.path().join("absent"), &right), FileFinding::Unreadable { .. }));
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_the_output_does_not_hang_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, right) = (folder.path().join("fifo"), folder.path().join("right"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(&right, b"x").unwrap();
+        assert!(matches!(compare(&fifo, &right), FileFinding::Unreadable { .. }));
+    }
+
+    #[test]
+    fn a_shorter_generated_file_is_a_beginning_of_a_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (short, long) = (folder.path().join("short"), folder.path().join("long"));
+        generate(&short, Size::from_bytes(1000), Seed::new(1)).unwrap();
+        generate(&long, Size::from_bytes(2_000_000), Seed::new(1)).unwrap();
+        assert_eq!(fs::read(&short).unwrap(), fs::read(&long).unwrap()[..1000]);
+    }
+}

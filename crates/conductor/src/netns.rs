@@ -1,0 +1,305 @@
+//! The engine on network namespaces: fabric and node inits as one thing to command.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use event::{Direction, Lag, LinkCount};
+use fabric::relay::RelaySnapshot;
+use fabric::{Fabric, RaiseError};
+use link::HalfCounters;
+use machine::Span;
+use nodes::init::lines::LineBuffer;
+use nodes::init::protocol::{self, Command, EncodeError, InitEvent, Notice, Privilege, Start};
+use scenario::{Input, Measurements, Output, Scenario};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use topology::Plan;
+use topology::plan::{NodeId, Ready};
+
+use crate::files::SharedFiles;
+use crate::lag;
+use crate::launch::{self, Launch};
+
+/// Why the engine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Namespaces or links could not be made.
+    #[error(transparent)]
+    Raise(#[from] RaiseError),
+    /// A node's control connection is unusable.
+    #[error("failed to reach the init of node {node}")]
+    Control {
+        /// The node.
+        node: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A standing fabric and a connection to every node's init.
+pub struct Netns {
+    fabric: Fabric,
+    controls: Vec<OwnedWriteHalf>,
+    launches: Vec<Launch>,
+    run: PathBuf,
+}
+
+impl Netns {
+    /// Builds everything that `plan` asks for. What the nodes say goes to `inbox`.
+    ///
+    /// # Errors
+    /// When the machine refuses; whatever was built is gone then.
+    pub async fn raise(
+        plan: &Plan,
+        spawner: fabric::Spawner,
+        files: &SharedFiles,
+        run: &Path,
+        inbox: mpsc::Sender<Input>,
+    ) -> Result<Self, EngineError> {
+        let mut fabric = fabric::raise(plan, spawner).await?;
+        let mut controls = Vec::with_capacity(plan.nodes().len());
+        let mut launches = Vec::with_capacity(plan.nodes().len());
+        for raised in fabric.take_nodes() {
+            let name = &plan.node(raised.id).name;
+            let failed = |source| EngineError::Control { node: name.clone(), source };
+            raised.control.set_nonblocking(true).map_err(failed)?;
+            let (reader, writer) = UnixStream::from_std(raised.control).map_err(failed)?.into_split();
+            tokio::spawn(listen(raised.id, reader, inbox.clone()));
+            controls.push(writer);
+            let disk = event::run_directory::disk(run, name);
+            launches.push(launch::launch(plan, raised.id, files, &disk));
+        }
+        Ok(Netns { fabric, controls, launches, run: run.to_owned() })
+    }
+
+    /// Carries out one output of the scenario; what to tell it if that failed.
+    pub async fn carry_out(&mut self, scenario: &Scenario, output: Output) -> Option<Input> {
+        match output {
+            Output::Start { node, incarnation } => {
+                let command = Command::Start(self.start(scenario, node, incarnation));
+                match self.command(node, &command).await {
+                    Ok(()) => None,
+                    Err(error) => Some(Input::StartFailed { node, why: in_full(&error) }),
+                }
+            }
+            Output::Stop { node, grace } => self.tell(node, &Command::Stop { grace }).await,
+            Output::Kill { node } => self.tell(node, &Command::Kill).await,
+            Output::Signal { node, number } => self.tell(node, &Command::Signal { number }).await,
+            Output::Pause { node } => self.tell(node, &Command::Pause).await,
+            Output::Resume { node } => self.tell(node, &Command::Resume).await,
+            Output::PurgeSockets { node } => self.tell(node, &Command::PurgeSockets).await,
+            Output::Wipe { node } => {
+                let directory = event::run_directory::disk(&self.run, &scenario.plan().node(node).name);
+                self.tell(node, &Command::Wipe { directory }).await
+            }
+            Output::Cut { node } => failed(node, self.fabric.cut(node).await),
+            Output::Restore { node } => failed(node, self.fabric.restore(node).await),
+            Output::SetLink { node, interface, profile } => {
+                failed(node, self.fabric.set_link(node, interface, &profile).await)
+            }
+            Output::Partition { key, lists } => {
+                let node = lists.iter().flatten().next().copied()?;
+                failed(node, self.fabric.partition(key as u32, &lists).await)
+            }
+            Output::Heal { key } => {
+                let node = scenario.plan().node_ids().next()?;
+                failed(node, self.fabric.heal(key as u32).await)
+            }
+            Output::CompareFile { .. } | Output::Record(_) | Output::Settle | Output::Finished(_) => None,
+        }
+    }
+
+    fn start(&self, scenario: &Scenario, node: NodeId, incarnation: u32) -> Start {
+        let planned = scenario.plan().node(node);
+        let launch = &self.launches[node.index()];
+        let folder = event::run_directory::node(&self.run, &planned.name);
+        Start {
+            incarnation,
+            argv: launch.argv.clone(),
+            env: launch.env.clone(),
+            cwd: event::run_directory::disk(&self.run, &planned.name),
+            stdout: folder.join(event::run_directory::STDOUT),
+            stderr: folder.join(event::run_directory::STDERR),
+            follow: scenario.follows(node),
+            ready: match &planned.ready {
+                Ready::Event => protocol::Ready::Event,
+                Ready::Started => protocol::Ready::Started,
+                Ready::Tcp(port) => protocol::Ready::Tcp(*port),
+                Ready::Log(_) => protocol::Ready::Elsewhere,
+                Ready::File(path) => protocol::Ready::File(path.clone()),
+            },
+            privilege: if planned.root { Privilege::Root } else { Privilege::None },
+        }
+    }
+
+    async fn tell(&mut self, node: NodeId, command: &Command) -> Option<Input> {
+        failed(node, self.command(node, command).await)
+    }
+
+    async fn command(&mut self, node: NodeId, command: &Command) -> Result<(), CommandError> {
+        let line = protocol::encode(command)?;
+        self.controls[node.index()].write_all(&line).await.map_err(CommandError::Send)
+    }
+
+    /// Kills the programs of `nodes`; their ends are told as any other.
+    pub async fn kill_all(&mut self, nodes: &[NodeId]) {
+        for node in nodes {
+            // An init that cannot be told is gone, and its node with it.
+            let _gone = self.command(*node, &Command::Kill).await;
+        }
+    }
+
+    /// What became of the packets in a run that lasted `lasted`, and whether this machine kept up with it.
+    pub async fn measure(&mut self, plan: &Plan, lasted: Span, conductor: Lag) -> Measurements {
+        let mut measured = Measurements { lags: vec![("conductor".to_owned(), conductor)], ..Measurements::default() };
+        match self.fabric.snapshot().await {
+            Ok(Some(snapshot)) => {
+                measured.links = self.link_counts(plan, &snapshot);
+                measured.lags.push(("relay".to_owned(), relay_lag(&snapshot, lasted)));
+                let lost = snapshot.own_losses();
+                if lost > 0 {
+                    measured.invalidities.push(format!(
+                        "the emulation itself lost {lost} packets ({} before the relay read them, {} for want of room)",
+                        snapshot.kernel_drops,
+                        lost - snapshot.kernel_drops,
+                    ));
+                }
+            }
+            Ok(None) => {}
+            Err(error) => measured.invalidities.push(format!("the relay has stopped: {}", in_full(&error))),
+        }
+        let starved = measured.lags.iter().filter_map(|(of, lag)| lag::starvation(of, lag));
+        measured.invalidities.extend(starved);
+        measured
+    }
+
+    fn link_counts(&self, plan: &Plan, snapshot: &RelaySnapshot) -> Vec<LinkCount> {
+        let mut counts = Vec::new();
+        for id in plan.node_ids() {
+            let node = plan.node(id);
+            for (index, interface) in node.interfaces.iter().enumerate() {
+                let Some(place) = self.fabric.place(id, index) else { continue };
+                let port = &snapshot.networks[place.network].ports[place.port];
+                let network = &plan.network(interface.network).name;
+                counts.push(link_count(&node.name, network, Direction::Up, &port.up));
+                counts.push(link_count(&node.name, network, Direction::Down, &port.down));
+            }
+        }
+        counts
+    }
+
+    /// Takes everything down.
+    pub async fn lower(self) {
+        if let Err(error) = self.fabric.lower().await {
+            tracing::warn!(error = in_full(&error), "the relay did not stop in order");
+        }
+    }
+}
+
+fn link_count(node: &str, network: &str, direction: Direction, half: &HalfCounters) -> LinkCount {
+    LinkCount {
+        node: node.to_owned(),
+        network: network.to_owned(),
+        direction,
+        offered: half.offered.packets,
+        offered_bytes: half.offered.bytes,
+        delivered: half.delivered.packets,
+        delivered_bytes: half.delivered.bytes,
+        lost: half.dropped.loss.packets,
+        queue: half.dropped.queue.packets,
+        partition: half.dropped.partition.packets,
+        cut: half.dropped.cut.packets,
+        in_flight: half.in_flight.packets,
+    }
+}
+
+fn relay_lag(snapshot: &RelaySnapshot, lasted: Span) -> Lag {
+    let late = &snapshot.lateness;
+    let repeated = late.excess().saturating_sub(late.largest_excess());
+    Lag {
+        p50: late.quantile(0.50),
+        p99: late.quantile(0.99),
+        max: late.largest(),
+        starved_share: lag::share(repeated, lasted),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("failed to {0}")]
+    Encode(#[from] EncodeError),
+    #[error("failed to send a command to the node's init")]
+    Send(#[source] io::Error),
+}
+
+fn failed<T, E: std::error::Error>(node: NodeId, result: Result<T, E>) -> Option<Input> {
+    result.err().map(|error| Input::ActionFailed { node, why: in_full(&error) })
+}
+
+/// An error and its sources in one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push_str(": ");
+        words.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    words
+}
+
+/// Reads what the init of `node` says until the connection ends.
+async fn listen(node: NodeId, mut control: OwnedReadHalf, inbox: mpsc::Sender<Input>) {
+    let mut lines = LineBuffer::new(protocol::LONGEST_LINE);
+    let mut block = vec![0; 4 * 1024];
+    loop {
+        let mut inputs = Vec::new();
+        let why = match control.read(&mut block).await {
+            Ok(0) => Some("its init has gone".to_owned()),
+            Ok(length) => {
+                lines.feed(&block[..length], |line| match protocol::decode::<Notice>(line) {
+                    Ok(notice) => inputs.extend(input(node, notice.event)),
+                    Err(error) => tracing::warn!(node = node.index(), error = in_full(&error), "unreadable notice"),
+                });
+                None
+            }
+            Err(error) => Some(format!("its init cannot be heard: {error}")),
+        };
+        let lost = why.is_some();
+        inputs.extend(why.map(|why| Input::NodeLost { node, why }));
+        for input in inputs {
+            if inbox.send(input).await.is_err() {
+                return;
+            }
+        }
+        if lost {
+            return;
+        }
+    }
+}
+
+fn input(node: NodeId, event: InitEvent) -> Option<Input> {
+    match event {
+        InitEvent::Started { .. } => Some(Input::Started { node }),
+        InitEvent::StartFailed { why, .. } => Some(Input::StartFailed { node, why }),
+        InitEvent::Ready { .. } => Some(Input::Ready { node }),
+        InitEvent::Reported { report, .. } => Some(Input::Reported { node, report }),
+        InitEvent::Printed { line, .. } => Some(Input::Printed { node, line }),
+        InitEvent::Exited { status, .. } => Some(Input::Exited { node, status }),
+        InitEvent::Rejected { command, why } => {
+            let command = command.map_or_else(|| "a command".to_owned(), |name| format!("{name:?}").to_lowercase());
+            Some(Input::ActionFailed { node, why: format!("{command} was refused: {why}") })
+        }
+        InitEvent::LogFailed { stream, why, .. } => {
+            tracing::warn!(node = node.index(), ?stream, why, "log file");
+            None
+        }
+        InitEvent::Malformed { what, unsaid, .. } => {
+            tracing::warn!(node = node.index(), what, unsaid, "malformed report");
+            None
+        }
+        InitEvent::Up | InitEvent::Done { .. } | InitEvent::Status { .. } => None,
+    }
+}

@@ -1,0 +1,238 @@
+//! One run, from an empty run directory to the verdict.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event::{Event, Record, Verdict};
+use fabric::spawner::Spawner;
+use machine::{Machine, Span, Time};
+use nix::sys::signal::Signal;
+use scenario::{About, Input, Output, Scenario};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use topology::Plan;
+
+use crate::directory::{DirectoryError, Log, RunDirectory};
+use crate::files::{self, FileError, SharedFiles};
+use crate::lag::Probe;
+use crate::netns::{EngineError, Netns};
+
+/// What a run needs to know beside its plan.
+pub struct Options {
+    /// The run directory, made by the caller.
+    pub directory: RunDirectory,
+    /// For the first record of the log.
+    pub about: About,
+    /// Signals that ask the run to stop: one byte each, its number.
+    pub signals: std::os::unix::net::UnixStream,
+    /// Is shown every record, in order. Called between two steps of the run: must not block.
+    pub observe: Box<dyn FnMut(&Record)>,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The run directory cannot be written.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A file that nodes share is not to be had.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The engine could not build the plan, or broke.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// This process could not be set up.
+    #[error("failed to {action}")]
+    Setup {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A second signal within this time of the first is the same one: a terminal's Ctrl-C may reach a process twice.
+const SAME_SIGNAL: Span = Span::from_millis(300);
+
+/// A killed program that is not gone by then hangs in the kernel; it ends with its namespace.
+const LONGEST_DEATH: Span = Span::from_secs(5);
+
+/// Messages from nodes that wait to be handled. When it is full, nodes wait to be heard.
+const INBOX: usize = 4096;
+
+/// Runs `plan` on namespaces that `spawner` makes.
+///
+/// # Errors
+/// When there can be no verdict because the run could not be built. Whatever was built is gone when this returns.
+pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdict, RunError> {
+    let Options { directory, about, signals, observe } = options;
+    let mut signals = Signals::listen(signals)?;
+    let probe = Probe::start().map_err(|source| RunError::Setup { action: "start the lag probe", source })?;
+    let scenario = Scenario::new(plan.clone(), about, fabric::clock::now());
+    let mut journal = Journal { log: directory.open_log()?, observe };
+
+    let prepared = {
+        let (plan, path) = (plan.clone(), directory.path().to_owned());
+        tokio::task::spawn_blocking(move || SharedFiles::prepare(&plan, &path))
+    };
+    let files = prepared.await.expect("writing files does not panic")?;
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone()).await?;
+    let run_path = directory.path().to_owned();
+    let mut conductor = Conductor { scenario, engine, probe, files, run_path, inbox, messages, first_signal: None };
+    let verdict = conductor.conduct(&mut journal, &mut signals).await;
+    conductor.engine.lower().await;
+    directory.remove_generated_files();
+    verdict
+}
+
+struct Conductor {
+    scenario: Scenario,
+    engine: Netns,
+    probe: Probe,
+    files: SharedFiles,
+    run_path: PathBuf,
+    inbox: mpsc::Sender<Input>,
+    messages: mpsc::Receiver<Input>,
+    first_signal: Option<Time>,
+}
+
+impl Conductor {
+    async fn conduct(&mut self, journal: &mut Journal, signals: &mut Signals) -> Result<Verdict, RunError> {
+        self.probe.reset();
+        let began = fabric::clock::now();
+        self.scenario.handle(began, Input::Raised);
+        loop {
+            while let Some(output) = self.scenario.poll() {
+                match output {
+                    Output::Record(record) => journal.write(&record)?,
+                    Output::Finished(verdict) => {
+                        journal.log.flush()?;
+                        return Ok(verdict);
+                    }
+                    Output::Settle => {
+                        let alive = self.scenario.alive();
+                        self.engine.kill_all(&alive).await;
+                        // What the nodes said last comes before what was measured of them.
+                        self.hear_them_out().await;
+                        let lasted = fabric::clock::now().since(began);
+                        let lag = self.probe.summary(lasted);
+                        let measured = self.engine.measure(self.scenario.plan(), lasted, lag).await;
+                        self.scenario.handle(fabric::clock::now(), Input::Measured(measured));
+                    }
+                    Output::CompareFile { expectation, node, out, file } => {
+                        let name = &self.scenario.plan().node(node).name;
+                        let found = event::run_directory::disk(&self.run_path, name).join(out);
+                        let expected = self.files.path(file).to_owned();
+                        let inbox = self.inbox.clone();
+                        tokio::task::spawn_blocking(move || {
+                            let finding = files::compare(&found, &expected);
+                            // The receiver is gone only when the run was cut short.
+                            let _cut_short = inbox.blocking_send(Input::FileCompared { expectation, finding });
+                        });
+                    }
+                    other => {
+                        if let Some(refused) = self.engine.carry_out(&self.scenario, other).await {
+                            self.scenario.handle(fabric::clock::now(), refused);
+                        }
+                    }
+                }
+            }
+            journal.log.flush()?;
+            let deadline = self.scenario.deadline();
+            tokio::select! {
+                biased;
+                name = signals.next() => {
+                    let now = fabric::clock::now();
+                    if self.first_signal.is_some_and(|first| now.since(first) > SAME_SIGNAL) {
+                        return self.cut_short(journal, began, now);
+                    }
+                    self.first_signal.get_or_insert(now);
+                    self.scenario.handle(now, Input::Interrupted { signal: name.to_owned() });
+                }
+                message = self.messages.recv() => {
+                    let input = message.expect("the conductor holds a sender of its own inbox");
+                    let now = fabric::clock::now();
+                    self.scenario.handle(now, input);
+                    // Everything that is already here happened before the outputs that it may cause.
+                    while let Ok(input) = self.messages.try_recv() {
+                        self.scenario.handle(now, input);
+                    }
+                    self.scenario.advance(now);
+                }
+                () = sleep_until(deadline.map(|(at, _)| at)) => {
+                    let now = fabric::clock::now();
+                    self.scenario.advance(now);
+                }
+            }
+        }
+    }
+
+    /// Handles what nodes say until every program is gone.
+    async fn hear_them_out(&mut self) {
+        let patience = fabric::clock::now() + LONGEST_DEATH;
+        while !self.scenario.alive().is_empty() {
+            let input = tokio::select! {
+                message = self.messages.recv() => message.expect("the conductor holds a sender of its own inbox"),
+                () = sleep_until(Some(patience)) => break,
+            };
+            self.scenario.handle(fabric::clock::now(), input);
+        }
+    }
+
+    /// The second signal: nothing more is waited for.
+    fn cut_short(&mut self, journal: &mut Journal, began: Time, now: Time) -> Result<Verdict, RunError> {
+        let causes = vec!["interrupted twice: nothing more was waited for".to_owned()];
+        let event = Event::RunEnded { verdict: Verdict::Interrupted, causes, took: now.since(began) };
+        journal.write(&Record::new(now.since(began), event))?;
+        journal.log.flush()?;
+        Ok(Verdict::Interrupted)
+    }
+}
+
+struct Journal {
+    log: Log,
+    observe: Box<dyn FnMut(&Record)>,
+}
+
+impl Journal {
+    fn write(&mut self, record: &Record) -> Result<(), DirectoryError> {
+        self.log.write(record)?;
+        (self.observe)(record);
+        Ok(())
+    }
+}
+
+async fn sleep_until(deadline: Option<Time>) {
+    match deadline {
+        #[expect(clippy::disallowed_methods, reason = "this is the driver that waits for a machine's deadline")]
+        Some(at) => tokio::time::sleep(Duration::from(at.since(fabric::clock::now()))).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that ask a run to stop, one byte each.
+struct Signals {
+    stream: UnixStream,
+}
+
+impl Signals {
+    fn listen(signals: std::os::unix::net::UnixStream) -> Result<Self, RunError> {
+        let listen = || {
+            signals.set_nonblocking(true)?;
+            UnixStream::from_std(signals)
+        };
+        let stream = listen().map_err(|source| RunError::Setup { action: "listen for signals", source })?;
+        Ok(Signals { stream })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        match self.stream.read_u8().await.map(|number| Signal::try_from(i32::from(number))) {
+            Ok(Ok(signal)) => signal.as_str(),
+            Ok(Err(_)) => "an unknown signal",
+            // The sandbox ends with its first thread, which holds the other end.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

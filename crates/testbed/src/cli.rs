@@ -1,0 +1,169 @@
+//! What can be asked.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use machine::Seed;
+use topology::Setting;
+
+/// Builds a network from one YAML file, runs transfer programs in it, breaks it, and gives a verdict.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+    0  PASS
+    1  FAIL         an expectation did not hold
+    2               bad input; nothing was created
+    3               this machine cannot; `testbed doctor` says what is missing
+    4  INVALID      the machine was starved, or links were not what the file asked
+  130  INTERRUPTED";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run topologies, one after the other
+    Run(RunArguments),
+    /// Say whether topology files are right, without running them
+    Check(CheckArguments),
+    /// Show what would be built: addresses, links, carriers and why
+    Plan(PlanArguments),
+    /// Make the reports of an old run again
+    Report(ReportArguments),
+    /// Say what this machine can do, what is missing, and what to do about it
+    Doctor,
+    /// Clean up after runs that were killed
+    Gc(GcArguments),
+    /// Print the JSON Schema of topology files
+    Schema,
+    /// Print the completions of a shell
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+    /// Run one of the transfer programs
+    #[command(disable_help_flag = true)]
+    Role {
+        /// Its name; `testbed role help` lists them
+        name: String,
+        /// What it is given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Be the init of a node
+    #[command(hide = true)]
+    Node {
+        /// The node's name
+        #[arg(long)]
+        name: String,
+        /// A connected stream socket
+        #[arg(long)]
+        control_fd: i32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Variation {
+    /// The run's seed, instead of the file's
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<Seed>,
+    /// Change a value of the file: nodes.client.resume=false, files.movie.size=8MiB, server.count=2
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) settings: Vec<Setting>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Topology files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) variation: Variation,
+    /// What nodes are
+    #[arg(long, value_enum, default_value_t = Engine::Netns)]
+    pub(crate) engine: Engine,
+    /// Run each file so often; later ones draw seeds of their own unless one is given
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) repeat: u32,
+    /// Write a JUnit file of all runs here, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Where run directories go
+    #[arg(long, default_value = event::run_directory::RUNS, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Record what passes on every link
+    #[arg(long)]
+    pub(crate) pcap: bool,
+    /// What is printed: for people, or the events as JSON lines
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// Topology files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) variation: Variation,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// A topology file
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) variation: Variation,
+    /// A table for people, or the whole plan as YAML
+    #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
+    pub(crate) format: PlanFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// A run directory, such as runs/failover/latest
+    pub(crate) run: PathBuf,
+    /// The final table, or result.json
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Where run directories are
+    #[arg(long, default_value = event::run_directory::RUNS, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Network namespaces
+    Netns,
+    /// Containers
+    Docker,
+    /// Services of a swarm
+    Swarm,
+    /// Virtual time
+    Sim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// For people
+    Human,
+    /// For programs
+    Yaml,
+}

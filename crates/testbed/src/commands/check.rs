@@ -1,0 +1,32 @@
+//! `testbed check`: whether topology files are right, without running them.
+
+use conductor::files::SharedFiles;
+
+use crate::cli::CheckArguments;
+use crate::loading;
+use crate::status::Status;
+
+pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<Status> {
+    let mut status = Status::OK;
+    let drawn = loading::draw_seed()?;
+    for file in &arguments.files {
+        match loading::load(file, &arguments.variation, drawn)? {
+            Ok(plan) => match SharedFiles::check(&plan) {
+                Ok(()) => println!(
+                    "{}: ok ({}: {} nodes, {} events, {} expectations)",
+                    file.display(),
+                    plan.name(),
+                    plan.nodes().len(),
+                    plan.events().len(),
+                    plan.expectations().len(),
+                ),
+                Err(error) => {
+                    eprintln!("error: {}: {:#}", file.display(), anyhow::Error::from(error));
+                    status = status.or_graver(Status::BadInput);
+                }
+            },
+            Err(wrong) => status = status.or_graver(wrong),
+        }
+    }
+    Ok(status)
+}

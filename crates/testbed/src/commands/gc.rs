@@ -1,0 +1,64 @@
+//! `testbed gc`: what is left of runs that were killed.
+//!
+//! On namespaces nothing but files can be left: everything else dies with the run's own process. What is removed are
+//! generated inputs, which the seed in `plan.yaml` makes again; logs and disks stay.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use event::run_directory as names;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::cli::GcArguments;
+use crate::status::Status;
+
+pub(crate) fn gc(arguments: &GcArguments) -> anyhow::Result<Status> {
+    let mut removed = 0;
+    for run in runs(&arguments.out)? {
+        let files = run.join(names::FILES);
+        if !files.is_dir() || is_live(&run) {
+            continue;
+        }
+        fs::remove_dir_all(&files).with_context(|| format!("cannot remove {}", files.display()))?;
+        println!("removed {}", files.display());
+        removed += 1;
+    }
+    if removed == 0 {
+        println!("nothing to clean up in {}", arguments.out.display());
+    }
+    Ok(Status::OK)
+}
+
+/// Every run directory below `root`, links left out.
+fn runs(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut runs = Vec::new();
+    for topology in folders(root)? {
+        runs.extend(folders(&topology)?);
+    }
+    Ok(runs)
+}
+
+fn folders(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// A live run holds a lock on its log. Between making the folder and the log there is a moment without one: a folder
+/// without a log counts as live.
+fn is_live(run: &Path) -> bool {
+    let Ok(log) = File::open(run.join(names::EVENTS)) else { return true };
+    Flock::lock(log, FlockArg::LockSharedNonblock).is_err()
+}

@@ -1,0 +1,8 @@
+//! `testbed schema`: the JSON Schema of topology files, for editors.
+
+use crate::status::Status;
+
+pub(crate) fn schema() -> anyhow::Result<Status> {
+    println!("{:#}", topology::schema());
+    Ok(Status::OK)
+}
