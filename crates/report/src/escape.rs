@@ -25,7 +25,7 @@ pub(crate) fn line(text: &str) -> String {
     out
 }
 
-/// [`line`] for an attribute value or text of XML 1.0, which has no place at all for most control characters.
+/// [`line()`] for an attribute value or text of XML 1.0, which has no place at all for most control characters.
 pub(crate) fn xml(text: &str) -> String {
     let mut out = String::new();
     for c in line(text).chars() {
@@ -44,7 +44,7 @@ pub(crate) fn xml(text: &str) -> String {
     out
 }
 
-/// [`line`] for running text or a table cell of GitHub's Markdown, which lets any punctuation be escaped.
+/// [`line()`] for running text or a table cell of GitHub's Markdown, which lets any punctuation be escaped.
 pub(crate) fn markdown(text: &str) -> String {
     let mut out = String::new();
     for c in line(text).chars() {

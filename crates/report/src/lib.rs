@@ -7,7 +7,6 @@
 //! * [`mod@junit`]: the expectations as test cases.
 //! * [`files`]: all of them into a run directory.
 //! * [`stamp`]: when a run began, for people and for file names.
-//! * [`stamp`]: wall-clock instants.
 //! * `section`, `columns`, `figure`, `paint`, `escape`: what a report is made of, from rows down to characters.
 //!
 //! Names, program output and causes come out of a log, which is hostile: whatever leaves this crate for a terminal,
@@ -35,7 +34,7 @@ mod section;
 
 pub use files::{WriteError, write_all};
 pub use junit::{junit, junit_of_all};
-pub use live::{LiveView, Output, say};
+pub use live::{LiveView, Output, panel, say};
 pub use markdown::markdown;
 pub use result::result_json;
 pub use table::{table, verdict_line};

@@ -11,6 +11,8 @@ use event::{Event, NodeReport, Record, RunState};
 use indicatif::ProgressDrawTarget;
 use machine::Span;
 
+pub use self::panel::panel;
+
 use self::fact::Narrator;
 use self::printer::{Printer, Sink};
 use crate::section::LARGEST_LISTED_GROUP;
@@ -162,18 +164,19 @@ fn draw(printer: &mut Printer, drawn_at: &mut Option<Span>, colour: bool, now: S
     }
     *drawn_at = Some(now);
     let (height, width) = console::Term::stdout().size();
-    printer.panel(panel::panel(state, now, (width.into(), height.into()), colour));
+    printer.panel(panel(state, now, (width.into(), height.into()), colour));
 }
 
 fn progress_line(told_at: &mut BTreeMap<String, Span>, record: &Record, state: &RunState) -> Option<String> {
     let Event::NodeReported { node, report: NodeReport::Progress { .. }, .. } = &record.event else { return None };
     let node = state.node(node)?;
+    let is_recent = |key| told_at.get(key).is_some_and(|then| state.now < *then + PROGRESS_LINES);
+    if is_recent(&node.name) || is_recent(&node.group) {
+        return None;
+    }
     let members: Vec<_> = state.nodes.iter().filter(|other| other.group == node.group).collect();
     let large = members.len() > LARGEST_LISTED_GROUP;
     let key = if large { &node.group } else { &node.name };
-    if told_at.get(key).is_some_and(|then| state.now < *then + PROGRESS_LINES) {
-        return None;
-    }
     told_at.insert(key.clone(), state.now);
     Some(if large { fact::group_progress(&members, state) } else { fact::node_progress(node, state) }.to_line(false))
 }

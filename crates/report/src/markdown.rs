@@ -3,7 +3,7 @@
 use event::{RunState, Verdict};
 
 use crate::columns::{Align, Cell};
-use crate::section::{Section, sections};
+use crate::section::{Section, further_causes, sections};
 use crate::table::{run_name, verdict_line};
 use crate::{escape, figure, stamp};
 
@@ -16,8 +16,12 @@ pub fn markdown(state: &RunState) -> String {
     };
     let mut out = format!("## {mark} {}\n\n", escape::markdown(&verdict_line(state)));
     if state.verdict != Some(Verdict::Pass) {
-        for cause in state.causes.iter().skip(1) {
+        let (causes, left_out) = further_causes(state);
+        for cause in causes {
             out.push_str(&format!("- {}\n", escape::markdown(cause)));
+        }
+        if left_out > 0 {
+            out.push_str(&format!("- and {}\n", figure::count(left_out, "more cause")));
         }
         if state.causes.len() > 1 {
             out.push('\n');

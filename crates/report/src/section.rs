@@ -17,6 +17,9 @@ pub(crate) const LARGEST_LISTED_GROUP: usize = 12;
 /// Longer tables end in the number of rows left out; `result.json` has them all.
 const MOST_ROWS: usize = 48;
 
+/// Of the causes after the first, as many are shown.
+const MOST_CAUSES: usize = 20;
+
 /// A table with its title.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
@@ -28,6 +31,11 @@ pub(crate) struct Section {
 }
 
 use Align::{Left, Right};
+
+/// The causes after the first, which the verdict's line has, and how many of them are left out.
+pub(crate) fn further_causes(state: &RunState) -> (impl Iterator<Item = &String>, usize) {
+    (state.causes.iter().skip(1).take(MOST_CAUSES), state.causes.len().saturating_sub(1 + MOST_CAUSES))
+}
 
 /// Every table that has rows.
 pub(crate) fn sections(state: &RunState) -> Vec<Section> {
@@ -97,7 +105,12 @@ fn faults(state: &RunState) -> Section {
 }
 
 fn expectations(state: &RunState) -> Section {
-    let rows = state.expectations.iter().map(|expectation| {
+    let mut listed: Vec<_> = state.expectations.iter().collect();
+    if listed.len() > MOST_ROWS {
+        // What did not hold must not be among what is left out.
+        listed.sort_by_key(|expectation| expectation.held == Some(true));
+    }
+    let rows = listed.into_iter().map(|expectation| {
         let result = match expectation.held {
             Some(true) => Cell::toned("ok", Tone::Good),
             // An INVALID run proves nothing against the program.

@@ -4,7 +4,7 @@ use event::{RunState, Verdict};
 
 use crate::columns::{self, Cell};
 use crate::paint::Tone;
-use crate::section::{Section, sections};
+use crate::section::{Section, further_causes, sections};
 use crate::{escape, figure};
 
 /// What a terminal shows after a run: nodes, sources, faults, expectations, links and timers, then the verdict, its
@@ -73,7 +73,11 @@ fn verdict_lines(state: &RunState, colour: bool) -> Vec<String> {
     let rest = line.strip_prefix(&word).unwrap_or_default();
     let mut lines = vec![format!("{}{rest}", verdict_tone(state.verdict).paint(&word, colour))];
     if state.verdict != Some(Verdict::Pass) {
-        lines.extend(state.causes.iter().skip(1).map(|cause| format!("  {}", escape::line(cause))));
+        let (causes, left_out) = further_causes(state);
+        lines.extend(causes.map(|cause| format!("  {}", escape::line(cause))));
+        if left_out > 0 {
+            lines.push(format!("  and {}", figure::count(left_out, "more cause")));
+        }
         if !state.repeat.is_empty() {
             lines.push(format!("repeat with: {}", escape::line(&state.repeat)));
         }

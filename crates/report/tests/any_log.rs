@@ -137,12 +137,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn every_report_is_made_and_stays_harmless(log in log()) {
+    fn every_report_is_made_and_stays_harmless(log in log(), width in 0..300usize, height in 0..60usize) {
         let mut state = RunState::default();
         let mut view = LiveView::to_writer(Output::Plain, Box::new(std::io::sink())).unwrap();
         for record in &log {
             state.apply(record);
             view.observe(record, &state);
+            let panel = report::panel(&state, state.now, (width, height), false);
+            prop_assert!(panel.chars().all(|c| c == '\n' || !c.is_control()), "control character in {panel}");
+            prop_assert!(panel.lines().count() < height.max(4), "{panel} has no place in {height} rows");
+            prop_assert!(panel.lines().all(|line| console::measure_text_width(line) < width.max(20)), "{panel}");
         }
         view.finish();
         for text in [report::table(&state, false), report::markdown(&state), report::junit(&state)] {

@@ -132,6 +132,20 @@ fn several_runs_are_suites_of_one_document() {
 }
 
 #[test]
+fn what_is_left_out_is_never_what_failed() {
+    let mut state = state(FAIL);
+    let failed = state.expectations.remove(0);
+    let held = event::ExpectationState { held: Some(true), ..failed.clone() };
+    state.expectations = (0..500).map(|_| held.clone()).chain([failed]).collect();
+    state.causes = (0..500).map(|n| format!("cause {n}")).collect();
+    for text in [report::table(&state, false), report::markdown(&state)] {
+        assert!(text.contains("FAILED") && text.contains("and 453 more rows") && text.contains("and 479 more causes"));
+        assert!(text.lines().count() < 150, "a summary stays one");
+    }
+    assert_eq!(elements(&report::junit(&state), "testcase"), 502, "a file for programs has all of it");
+}
+
+#[test]
 fn a_log_that_ends_early_has_no_verdict() {
     let log: String = PASS.lines().take(20).map(|line| format!("{line}\n")).collect();
     let state = RunState::from_log(&log);

@@ -16,8 +16,9 @@ const SMALLEST: (usize, usize) = (20, 4);
 
 const ALIGNS: [Align; 6] = [Align::Left, Align::Left, Align::Right, Align::Left, Align::Left, Align::Left];
 
-/// A header and rows that fit into `size` (columns, rows), `now` after the run began.
-pub(super) fn panel(state: &RunState, now: Span, size: (usize, usize), colour: bool) -> String {
+/// A header and rows for nodes and groups, `now` after the run began, as lines that fit into a terminal of `size`
+/// (columns, rows) with room to spare for one more. Where nodes are too many, the largest groups become one row each.
+pub fn panel(state: &RunState, now: Span, size: (usize, usize), colour: bool) -> String {
     let (width, height) = (size.0.max(SMALLEST.0), size.1.max(SMALLEST.1));
     // A row for the header, and one so that the fact above stays in sight.
     let rows = rows(state, height - 2, width >= WIDE);
