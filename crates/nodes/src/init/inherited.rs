@@ -18,9 +18,7 @@ pub(super) const LAST_SIGNAL: i32 = 64;
 pub(super) fn shed(name: &str, control: BorrowedFd<'_>) -> Result<(), InitError> {
     SigSet::all().thread_block().map_err(|source| InitError::System { call: "block signals", source })?;
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: the default disposition runs no code of ours. KILL, STOP and the C library's own refuse it, which is
-        // as good.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        reset(signal);
     }
     // Fails only where this is the leader of a session already, which is what is wanted.
     let _ = setsid();
@@ -32,6 +30,16 @@ pub(super) fn shed(name: &str, control: BorrowedFd<'_>) -> Result<(), InitError>
     close_range(3, control - 1);
     close_range(control + 1, u32::MAX);
     Ok(())
+}
+
+/// Past the C library, which refuses to touch the two signals that it keeps for itself; they may be inherited as
+/// ignored like any other.
+fn reset(signal: i32) {
+    // As the kernel has it: handler (`SIG_DFL` is zero), flags, restorer, mask.
+    let default = [0_u64; 4];
+    // SAFETY: the structure is the kernel's, its mask has 8 bytes, and the default disposition runs no code of ours.
+    // KILL and STOP refuse it, which is as good.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0_usize, 8_usize) };
 }
 
 /// Closes the descriptors from `first` to `last`. Kernels before 5.9 cannot, and keep them until the end.

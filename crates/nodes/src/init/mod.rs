@@ -83,7 +83,8 @@ pub enum InitError {
 /// process: 0 when the conductor closed the connection, anything else when the init itself failed.
 ///
 /// To be called in a process that was just forked into its namespaces, with one thread. Every descriptor but the
-/// standard three and the control connection is closed.
+/// standard three and the control connection is closed: the caller must not use or drop what it owns of them, but end
+/// the process, with `std::process::exit` for example.
 pub fn run(options: InitOptions) -> i32 {
     // A panic must not unwind into the copy of whatever forked this process.
     match panic::catch_unwind(AssertUnwindSafe(|| wait::serve(options))) {

@@ -87,9 +87,8 @@ impl Powers {
         if self.root_means_nothing {
             let bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED;
             // SAFETY: a plain system call.
-            self.refusal_counts(
-                Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) }).map(drop),
-            )?;
+            let locked = Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) });
+            self.refusal_counts(locked.map(drop))?;
         }
         // Ambient ones are a part of the inheritable ones, so they go with those.
         hold_no_more_than(self.held)

@@ -135,19 +135,14 @@ impl Supervisor {
         let (control, Some(program)) = (&mut self.control, &mut self.program) else {
             return Read::End;
         };
-        let mut reported_ready = false;
-        let read = match source {
+        match source {
             Source::Stdout => program.stdout.read(&mut |event| control.say(event)),
             Source::Stderr => program.stderr.read(&mut |event| control.say(event)),
-            Source::Reports => program.reports.read(clock::now(), &mut |event| {
-                reported_ready |= matches!(event, InitEvent::Reported { report: NodeReport::Ready, .. });
-                control.say(event);
-            }),
-        };
-        if reported_ready && std::mem::take(&mut program.awaits_report) {
-            control.say(InitEvent::Ready { incarnation: program.incarnation });
+            Source::Reports => {
+                let awaits_report = &mut program.awaits_report;
+                program.reports.read(clock::now(), &mut |event| pass_on(event, awaits_report, control))
+            }
         }
-        read
     }
 
     /// Takes all that have ended, and finishes with the program when it and all its descendants have. To be called
@@ -333,18 +328,24 @@ impl Supervisor {
         };
         let incarnation = program.incarnation;
         let status = program.status.expect("finished with only after it has ended");
-        let awaits_report = program.awaits_report;
-        let mut reported_ready = false;
-        program.reports.finish(clock::now(), &mut |event| {
-            reported_ready |= matches!(event, InitEvent::Reported { report: NodeReport::Ready, .. });
-            control.say(event);
-        });
-        if reported_ready && awaits_report {
-            control.say(InitEvent::Ready { incarnation });
-        }
+        let mut awaits_report = program.awaits_report;
+        program.reports.finish(clock::now(), &mut |event| pass_on(event, &mut awaits_report, control));
         program.stdout.finish(&mut |event| control.say(event));
         program.stderr.finish(&mut |event| control.say(event));
         control.say(InitEvent::Exited { incarnation, status });
+    }
+}
+
+/// Says what a program reported; and that it is ready, if that is what was waited for.
+fn pass_on(event: InitEvent, awaits_report: &mut bool, control: &mut Control) {
+    let ready = match event {
+        InitEvent::Reported { incarnation, report: NodeReport::Ready } if *awaits_report => Some(incarnation),
+        _ => None,
+    };
+    control.say(event);
+    if let Some(incarnation) = ready {
+        *awaits_report = false;
+        control.say(InitEvent::Ready { incarnation });
     }
 }
 

@@ -17,7 +17,7 @@ use super::protocol::InitEvent;
 use super::supervisor::{Source, Supervisor};
 use super::{InitError, InitOptions, clock};
 
-/// Serves the node until the conductor is gone or TERM arrives.
+/// Serves the node until the conductor is gone, or TERM arrives from outside of the node.
 pub(super) fn serve(options: InitOptions) -> Result<(), InitError> {
     let processes = Processes::of_this_node()?;
     shed(&options.name, options.control.as_fd())?;
@@ -120,7 +120,8 @@ impl Signals {
     fn take(&self) -> Asked {
         let mut asked = Asked::Nothing;
         while let Ok(Some(signal)) = self.0.read_signal() {
-            if signal.ssi_signo == Signal::SIGTERM as u32 {
+            // A sender of the node itself has a number here: its programs do not end the init.
+            if signal.ssi_signo == Signal::SIGTERM as u32 && signal.ssi_pid == 0 {
                 asked = Asked::ToEnd;
             }
         }
