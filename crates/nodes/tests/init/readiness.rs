@@ -49,15 +49,13 @@ fn when_it_listens(home: &Home) {
 
 fn when_a_file_exists(home: &Home) {
     let mut node = home.raise();
-    node.start(Start {
-        ready: Ready::File("sub/ready".into()),
-        ..home.shell("mkdir sub; echo up; read line <pipe; echo >sub/ready; exec sleep 1000")
-    });
-    node.send(&Command::Kill);
-    let (events, _) = node.until_exit();
-    assert!(!events.contains(&READY), "{events:?}");
-    node.start(Start { ready: Ready::File("made".into()), ..home.shell("echo >made; exec sleep 1000") });
-    node.until(|event| *event == READY);
+    let script = "mkdir sub; echo up; until [ -e go ]; do :; done; echo >sub/ready; exec sleep 1000";
+    node.start(Start { ready: Ready::File("sub/ready".into()), ..home.shell(script) });
+    node.until_printed("up");
+    node.send(&Command::Status);
+    assert!(matches!(node.next(), InitEvent::Status { .. }), "ready without its file");
+    std::fs::write(home.disk().join("go"), "").unwrap();
+    assert_eq!(node.next(), READY);
 }
 
 fn never_when_it_is_gone(home: &Home) {

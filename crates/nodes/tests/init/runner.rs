@@ -65,12 +65,13 @@ enum Outcome {
 
 fn attempt(user: User, test: fn(&Home)) -> Outcome {
     // Whether this machine lets such a user have such namespaces is tried, not guessed.
-    match Home::new(user).and_then(|home| Node::raise(&home).map(|_| home)) {
-        Err(why) => Outcome::Skipped(why),
-        Ok(home) => match panic::catch_unwind(AssertUnwindSafe(|| test(&home))) {
-            Ok(()) => Outcome::Passed,
-            Err(_) => Outcome::Failed,
-        },
+    let home = Home::new(user);
+    if let Err(why) = Node::raise(&home) {
+        return Outcome::Skipped(why);
+    }
+    match panic::catch_unwind(AssertUnwindSafe(|| test(&home))) {
+        Ok(()) => Outcome::Passed,
+        Err(_) => Outcome::Failed,
     }
 }
 

@@ -34,7 +34,7 @@ fn the_end_comes_after_the_last_word(home: &Home) {
     assert_eq!(printed(&events, OutputStream::Stderr), expected);
     let reports = reported(&events);
     assert_eq!(reports.len(), 5000);
-    assert_eq!(reports[4999], &NodeReport::Progress { bytes: 4999, total: 5000, received: 0 });
+    assert_eq!(reports[4999], NodeReport::Progress { bytes: 4999, total: 5000, received: 0 });
     assert!(fs::read_to_string(home.log(OutputStream::Stdout)).unwrap().ends_with("line 4999\nno end"));
 }
 
@@ -121,7 +121,7 @@ fn a_report_may_lack_its_end(home: &Home) {
     let mut node = home.raise();
     let start = Start { ready: Ready::Event, ..home.shell(r#"printf '{"kind":"ready"}' >&3; echo bye"#) };
     let (events, _) = node.run(start);
-    assert_eq!(reported(&events), [&NodeReport::Ready]);
+    assert_eq!(reported(&events), [NodeReport::Ready]);
     assert!(events.contains(&InitEvent::Ready { incarnation: 1 }));
 }
 
