@@ -70,7 +70,7 @@ pub enum Colour {
     Plain,
 }
 
-/// All findings of a file, in the order in which they were found; never empty as an error.
+/// All findings of a file, in its order; never empty as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -110,6 +110,14 @@ impl Diagnostics {
             writeln!(text, "\n… and {} more", self.dropped).expect("writing to a string cannot fail");
         }
         text
+    }
+
+    /// Into the order of the file; what is about no line of it comes first.
+    pub(crate) fn sort(&mut self) {
+        self.list.sort_by_key(|one| match one.location {
+            Location::File { line, column, .. } => (line, column),
+            Location::Setting { .. } | Location::Whole { .. } => (0, 0),
+        });
     }
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {

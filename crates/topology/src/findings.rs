@@ -1,6 +1,7 @@
 //! Collecting what is wrong, so that one pass reports all of it.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Kind, Location};
+use crate::roles::ROLES;
 use crate::source::{Place, Source};
 use crate::yaml::{Fault, Reason, Setting, listed, nearest};
 
@@ -22,7 +23,8 @@ impl<'a> Findings<'a> {
         Findings { source: None, settings: &[], found: Diagnostics::default() }
     }
 
-    pub(crate) fn into_result(self) -> Result<(), Diagnostics> {
+    pub(crate) fn into_result(mut self) -> Result<(), Diagnostics> {
+        self.found.sort();
         if self.found.is_empty() { Ok(()) } else { Err(self.found) }
     }
 
@@ -62,6 +64,9 @@ impl<'a> Findings<'a> {
         match fault.reason {
             Reason::Said(message) => self.invalid(place, message),
             Reason::UnknownField { found, known } => self.unknown(place, "field", &found, known.into_iter()),
+            Reason::UnknownRole { found } => {
+                self.unknown(place, "role", &found, ROLES.iter().map(|kind| kind.name));
+            }
             Reason::UnknownVariant { found, known } => {
                 let message = format!("`{found}` is none of {}", listed(&known));
                 let help = nearest(&found, known).map(|near| format!("did you mean `{near}`?"));

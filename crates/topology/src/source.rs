@@ -12,12 +12,16 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 pub struct Source {
     name: String,
     text: String,
+    /// Where each line begins, in bytes.
+    lines: Vec<usize>,
 }
 
 impl Source {
     /// A file that was read as text already.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { name: name.into(), text: text.into() }
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Source { name: name.into(), text, lines }
     }
 
     /// A file's bytes as they were read.
@@ -31,12 +35,12 @@ impl Source {
             return Err(too_large(&name, bytes.len()));
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Source { name, text: text.to_owned() }),
+            Ok(text) => Ok(Source::new(name, text)),
             Err(error) => {
                 let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
                 let line = valid.matches('\n').count() + 1;
                 let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-                let source = Source { name, text: String::from_utf8_lossy(bytes).into_owned() };
+                let source = Source::new(name, String::from_utf8_lossy(bytes));
                 let place = Place::File { line: line as u32, column: column as u32, length: 1 };
                 let message = format!("byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]);
                 Err(Diagnostic::invalid(message, source.location(place)).into())
@@ -98,7 +102,8 @@ impl Source {
     }
 
     fn line(&self, line: u32) -> &str {
-        self.text.split('\n').nth(line as usize - 1).unwrap_or_default().trim_end_matches('\r')
+        let start = self.lines.get(line as usize - 1).copied().unwrap_or(self.text.len());
+        self.text[start..].split('\n').next().unwrap_or_default().trim_end_matches('\r')
     }
 }
 

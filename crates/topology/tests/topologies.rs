@@ -1,4 +1,5 @@
 //! The topologies of the repository: each right one loads, each wrong one gives exactly the message beside it.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

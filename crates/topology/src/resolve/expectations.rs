@@ -12,7 +12,7 @@ use crate::spec::ExpectSpec;
 use crate::yaml::At;
 
 /// Bound of all expectations, those of a group counted for each member.
-const MAX_EXPECTATIONS: usize = 100_000;
+const MAX_EXPECTATIONS: usize = 50_000;
 
 /// What the events do to a node.
 #[derive(Clone, Copy, Default)]

@@ -1,11 +1,13 @@
 //! Profiles and links: what is named, looked up and checked for sense.
 
+use std::collections::BTreeMap;
+
 use link::{HalfLink, Profile, Queue};
 use machine::{Rate, Size, Span};
 
 use crate::findings::Findings;
 use crate::source::Place;
-use crate::spec::{HalfSpec, LinkRef, LinkSpec, Named};
+use crate::spec::{HalfSpec, LinkRef, LinkSpec, Spec};
 use crate::yaml::At;
 
 /// Longer ways lead off the planet several times over.
@@ -14,26 +16,39 @@ const MAX_RATE: Rate = Rate::from_mbit(1_000_000);
 const MAX_QUEUE_BYTES: Size = Size::from_mib(1024);
 const MAX_QUEUE_PACKETS: u32 = 1_000_000;
 
+/// The profiles by name.
+pub(super) type Profiles<'s> = BTreeMap<&'s str, &'s LinkSpec>;
+
+pub(super) fn profiles(spec: &Spec) -> Profiles<'_> {
+    spec.links.iter().map(|(name, link)| (name.value.as_str(), &link.value)).collect()
+}
+
 /// The profile that a reference stands for. A finding gives a transparent one, so that one mistake is told once.
 pub(super) fn resolve_link(
     link: Option<&At<LinkRef>>,
-    profiles: &Named<At<LinkSpec>>,
+    profiles: &Profiles<'_>,
     findings: &mut Findings<'_>,
 ) -> Profile {
     let Some(link) = link else { return Profile::default() };
     match &link.value {
         LinkRef::Own(own) => {
             check_link(own, link.place, findings);
-            own.profile()
+            sound(own)
         }
-        LinkRef::Name(name) => match profiles.get(name) {
-            Some(profile) => profile.value.profile(),
+        LinkRef::Name(name) => match profiles.get(name.as_str()) {
+            Some(profile) => sound(profile),
             None => {
-                findings.unknown(link.place, "link profile", name, profiles.names());
+                findings.unknown(link.place, "link profile", name, profiles.keys().copied());
                 Profile::default()
             }
         },
     }
+}
+
+/// The link, but a transparent one where it asks for what is not built: there is a finding about it, and what it holds
+/// (a list of drops, a trace) has no bound yet, so it is not copied to every node.
+fn sound(link: &LinkSpec) -> Profile {
+    if is_announced(link) { Profile::default() } else { link.profile() }
 }
 
 /// Checks a link that is complete: what each half names, and that it makes sense together.
@@ -122,17 +137,25 @@ fn check_drop_list(half: &HalfSpec, findings: &mut Findings<'_>) {
     }
 }
 
-/// What the format has and no driver does yet.
-fn check_announced(half: &HalfSpec, findings: &mut Findings<'_>) {
-    let announced = [
+/// Whether it asks for what the format has and no driver does yet.
+pub(super) fn is_announced(link: &LinkSpec) -> bool {
+    link.halves().any(|half| announced(half).iter().any(|(_, place)| place.is_some()))
+}
+
+/// What the format has and no driver does yet, with its place where it is asked for.
+fn announced(half: &HalfSpec) -> [(&'static str, Option<Place>); 6] {
+    [
         ("`burst`", half.burst.as_ref().map(|at| at.place)),
         ("`drop`", half.drop.as_ref().map(|at| at.place)),
         ("`reorder`", half.reorder.as_ref().map(|at| at.place)),
         ("`duplicate`", half.duplicate.as_ref().map(|at| at.place)),
         ("`corrupt`", half.corrupt.as_ref().map(|at| at.place)),
         ("`trace`", half.trace.as_ref().map(|at| at.place)),
-    ];
-    for (feature, place) in announced {
+    ]
+}
+
+fn check_announced(half: &HalfSpec, findings: &mut Findings<'_>) {
+    for (feature, place) in announced(half) {
         if let Some(place) = place {
             findings.not_yet(place, feature);
         }

@@ -15,13 +15,13 @@ use link::HalfLink;
 use machine::{Seed, Size, Span};
 
 use self::events::{Ground, resolve_events};
-use self::links::{check_complete, check_half, check_link};
+use self::links::{check_complete, check_half, check_link, is_announced};
 use self::names::{Directory, check_name, check_names};
 use crate::diagnostic::Diagnostics;
 use crate::findings::Findings;
 use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program};
 use crate::source::Source;
-use crate::spec::Spec;
+use crate::spec::{LinkSpec, Spec};
 use crate::yaml::Setting;
 
 const DEFAULT_TIMEOUT: Span = Span::from_secs(300);
@@ -154,6 +154,9 @@ fn resolve_pairs(
         let from = names.all(&pair.value.from.value, pair.value.from.place, findings);
         let to = names.all(&pair.value.to.value, pair.value.to.place, findings);
         check_half(&pair.value.link.value, findings);
+        if is_announced(&LinkSpec::Alike(Box::new(pair.value.link.value.clone()))) {
+            continue;
+        }
         let mut link = HalfLink::default();
         pair.value.link.value.apply(&mut link);
         check_complete(&link, &pair.value.link.value, pair.value.link.place, findings);

@@ -20,12 +20,14 @@ pub(crate) struct Directory<'s> {
     members: Vec<(String, usize)>,
     /// Nodes and groups.
     nodes: BTreeMap<String, Vec<NodeId>>,
+    files: BTreeMap<&'s str, FileId>,
 }
 
 impl<'s> Directory<'s> {
     /// `None` when there are too many nodes, or none, to go on.
     pub(crate) fn new(spec: &'s Spec, findings: &mut Findings<'_>) -> Option<Directory<'s>> {
-        let mut directory = Directory { spec, members: Vec::new(), nodes: BTreeMap::new() };
+        let mut directory = Directory { spec, members: Vec::new(), nodes: BTreeMap::new(), files: BTreeMap::new() };
+        directory.files = spec.files.names().zip((0..).map(FileId)).collect();
         if spec.nodes.is_empty() {
             findings.invalid(Place::Whole, "there are no nodes");
             return None;
@@ -170,11 +172,11 @@ impl<'s> Directory<'s> {
     }
 
     pub(crate) fn file(&self, name: &At<String>, findings: &mut Findings<'_>) -> Option<FileId> {
-        let position = self.spec.files.names().position(|known| known == name.value);
-        if position.is_none() {
+        let file = self.files.get(name.value.as_str()).copied();
+        if file.is_none() {
             findings.unknown(name.place, "file", &name.value, self.spec.files.names());
         }
-        position.map(|index| FileId(index as u32))
+        file
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use link::Profile;
 
-use super::links::resolve_link;
+use super::links::{self, Profiles, resolve_link};
 use super::names::{Directory, check_names};
 use super::speaks_for_entry;
 use crate::findings::Findings;
@@ -43,8 +43,9 @@ pub(super) fn resolve_networks(
         return (Vec::new(), vec![Vec::new(); names.len()]);
     }
     let mut attachments = Vec::new();
+    let profiles = links::profiles(spec);
     for node in names.ids() {
-        attach(node, specs, spec, names, findings, &mut attachments);
+        attach(node, specs, &profiles, names, findings, &mut attachments);
     }
     let subnets = resolve_subnets(specs, &attachments, findings);
     let mut networks = Vec::new();
@@ -79,7 +80,7 @@ type NetworkEntry = (At<String>, Option<NetworkSpec>);
 fn attach(
     node: NodeId,
     networks: &[NetworkEntry],
-    spec: &Spec,
+    profiles: &Profiles<'_>,
     names: &Directory<'_>,
     findings: &mut Findings<'_>,
     attachments: &mut Vec<Attachment>,
@@ -93,8 +94,8 @@ fn attach(
         if let Some(ip) = ip.filter(|_| many) {
             findings.invalid(ip.place, "`ip` is one address, but the entry makes several nodes");
         }
-        let link = resolve_link(link, &spec.links, findings);
-        attachments.push(Attachment { node, network, link, ip: ip.copied() });
+        let link = resolve_link(link, profiles, findings);
+        attachments.push(Attachment { node, network, link, ip: ip.copied().filter(|_| !many) });
     };
     let Some(wanted) = wanted else {
         if networks.len() > 1 {

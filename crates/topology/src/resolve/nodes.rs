@@ -16,6 +16,9 @@ use crate::yaml::At;
 
 const DEFAULT_GRACE: Span = Span::from_secs(5);
 const MAX_GRACE: Span = Span::from_secs(600);
+/// Of all variables of a node together.
+const MAX_ENV_BYTES: usize = 32 << 10;
+const MAX_DISK_FILES: usize = 256;
 /// The environment that the testbed itself gives.
 const RESERVED_PREFIX: &str = "TESTBED_";
 
@@ -138,7 +141,13 @@ fn resolve_ready(ready: Option<&At<ReadySpec>>, is_role: bool, findings: &mut Fi
 
 fn resolve_env(common: &CommonSpec, findings: &mut Findings<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
-    for (name, value) in common.env.iter().flat_map(|env| env.value.iter()) {
+    let Some(specs) = &common.env else { return env };
+    let bytes: usize = specs.value.iter().map(|(name, value)| name.value.len() + value.0.len()).sum();
+    if bytes > MAX_ENV_BYTES {
+        findings.invalid(specs.place, format!("the variables of a node have at most {MAX_ENV_BYTES} bytes"));
+        return env;
+    }
+    for (name, value) in specs.value.iter() {
         if name.value.is_empty() || name.value.contains(['=', '\0']) {
             findings.invalid(name.place, format!("`{}` is not the name of a variable", name.value));
         } else if name.value.starts_with(RESERVED_PREFIX) {
@@ -157,7 +166,12 @@ fn resolve_env(common: &CommonSpec, findings: &mut Findings<'_>) -> BTreeMap<Str
 
 fn resolve_disk(common: &CommonSpec, names: &Directory<'_>, findings: &mut Findings<'_>) -> BTreeMap<String, FileId> {
     let mut files = BTreeMap::new();
-    for (path, file) in common.files.iter().flat_map(|files| &files.value.0) {
+    let Some(specs) = &common.files else { return files };
+    if specs.value.0.len() > MAX_DISK_FILES {
+        findings.invalid(specs.place, format!("a node's disk begins with at most {MAX_DISK_FILES} files"));
+        return files;
+    }
+    for (path, file) in &specs.value.0 {
         check_path(&At { value: path.clone(), place: file.place }, findings);
         if let Some(id) = names.file(file, findings) {
             files.insert(path.clone(), id);

@@ -10,6 +10,7 @@ use crate::yaml::At;
 
 /// Bound of a compiled expression, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
+const MAX_PATTERN_BYTES: usize = 1024;
 
 /// Reads `client >= 40%`, `client >= 10MiB` or `web prints /regex/`.
 pub(super) fn parse_condition(
@@ -71,6 +72,10 @@ pub(super) fn parse_pattern(text: &At<String>, findings: &mut Findings<'_>) -> O
 pub(super) fn check_regex(pattern: &str, place: Place, findings: &mut Findings<'_>) -> Option<String> {
     if pattern.is_empty() {
         findings.invalid(place, "an empty regular expression matches everything");
+        return None;
+    }
+    if pattern.len() > MAX_PATTERN_BYTES {
+        findings.invalid(place, format!("a regular expression has at most {MAX_PATTERN_BYTES} bytes"));
         return None;
     }
     match RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build() {

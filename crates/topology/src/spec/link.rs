@@ -84,10 +84,10 @@ fn set<T: Copy>(field: &mut T, named: &Option<At<T>>) {
 pub(crate) enum LinkSpec {
     /// Absent is not named.
     Halves {
-        up: Option<At<HalfSpec>>,
-        down: Option<At<HalfSpec>>,
+        up: Option<Box<At<HalfSpec>>>,
+        down: Option<Box<At<HalfSpec>>>,
     },
-    Alike(HalfSpec),
+    Alike(Box<HalfSpec>),
 }
 
 impl LinkSpec {
@@ -119,7 +119,7 @@ impl LinkSpec {
             LinkSpec::Halves { up, down } => {
                 (up.as_ref().map(|half| &half.value), down.as_ref().map(|half| &half.value))
             }
-            LinkSpec::Alike(half) => (Some(half), None),
+            LinkSpec::Alike(half) => (Some(half.as_ref()), None),
         };
         first.into_iter().chain(second)
     }
@@ -129,8 +129,8 @@ impl LinkSpec {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct LinkFields {
-    up: Option<At<HalfSpec>>,
-    down: Option<At<HalfSpec>>,
+    up: Option<Box<At<HalfSpec>>>,
+    down: Option<Box<At<HalfSpec>>>,
     rate: Option<At<Rate>>,
     delay: Option<At<Span>>,
     jitter: Option<At<Span>>,
@@ -150,7 +150,7 @@ impl LinkFields {
             self;
         let alike = HalfSpec { rate, delay, jitter, loss, burst, drop, reorder, duplicate, corrupt, queue, trace };
         if up.is_none() && down.is_none() {
-            return Ok(LinkSpec::Alike(alike));
+            return Ok(LinkSpec::Alike(Box::new(alike)));
         }
         if alike != HalfSpec::default() {
             return Err(E::custom(
@@ -184,7 +184,7 @@ impl Serialize for LinkSpec {
 #[serde(untagged)]
 pub(crate) enum LinkRef {
     Name(String),
-    Own(LinkSpec),
+    Own(Box<LinkSpec>),
 }
 
 impl<'de> Deserialize<'de> for LinkRef {
@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for LinkRef {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LinkRef, A::Error> {
-                LinkSpec::deserialize(MapAccessDeserializer::new(map)).map(LinkRef::Own)
+                LinkSpec::deserialize(MapAccessDeserializer::new(map)).map(|own| LinkRef::Own(Box::new(own)))
             }
         }
 

@@ -20,7 +20,7 @@ use crate::source::{Place, Source};
 use crate::yaml::{At, Content, Fault, Key, Node, Setting, apply, decode};
 
 /// A topology file that is well formed: every field is known and every value is of its type. Whether its names refer to
-/// something is for [`resolve`](crate::resolve) to say.
+/// something is for [`resolve`](fn@crate::resolve) to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Spec {
     pub(crate) name: At<String>,

@@ -65,13 +65,10 @@ impl NodeSpec {
             (None, Some(_)) => &roles::RUN,
             (Some((_, role)), None) => {
                 let name: String = decode(role)?;
-                roles::ROLES.iter().find(|kind| kind.name == name).ok_or_else(|| Fault {
-                    place: Some(role.place),
-                    reason: Reason::UnknownVariant {
-                        found: name,
-                        known: roles::ROLES.iter().map(|kind| kind.name).collect(),
-                    },
-                })?
+                roles::ROLES
+                    .iter()
+                    .find(|kind| kind.name == name)
+                    .ok_or(Fault { place: Some(role.place), reason: Reason::UnknownRole { found: name } })?
             }
         };
         let common_fields = fields_of::<CommonSpec>();

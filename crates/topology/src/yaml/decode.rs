@@ -29,6 +29,7 @@ pub(crate) enum Reason {
     Said(String),
     UnknownField { found: String, known: Vec<&'static str> },
     UnknownVariant { found: String, known: Vec<&'static str> },
+    UnknownRole { found: String },
 }
 
 impl Fault {
@@ -47,6 +48,7 @@ impl Display for Fault {
         match &self.reason {
             Reason::Said(message) => f.write_str(message),
             Reason::UnknownField { found, .. } => write!(f, "unknown field `{found}`"),
+            Reason::UnknownRole { found } => write!(f, "unknown role `{found}`"),
             Reason::UnknownVariant { found, known } => write!(f, "`{found}` is none of {}", listed(known)),
         }
     }
