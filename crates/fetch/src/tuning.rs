@@ -53,7 +53,11 @@ pub const RANGE_GRAIN: u64 = 16 << 10;
 /// that all end together though speeds change (guided self-scheduling, Polychronopoulos and Kuck 1987).
 pub const SHARE_DIVISOR: f64 = 2.0;
 
-/// The next range is asked for when the current one will end within the latency times 5/4 and this.
+/// The window that a TCP answer starts with, in bytes (RFC 6928): it doubles each round trip.
+pub const FIRST_WINDOW: f64 = 14_480.0;
+
+/// The next range is asked for when the current one will end within the latency times 5/4, the time in which its window
+/// grows, and this.
 pub const LEAD: Span = Span::from_millis(20);
 
 /// The latency assumed of a source that was never heard.
@@ -94,3 +98,7 @@ pub const SYNC_EVERY: Span = Span::from_secs(1);
 
 /// Pieces given to be rehashed at once on resume.
 pub const REHASH_AT_ONCE: usize = 32;
+
+/// While pieces are being rehashed, ranges are asked for when this many bytes turned out to be missing: piece by piece
+/// they would make as many requests.
+pub const REHASH_FIRST: u64 = 4 << 20;

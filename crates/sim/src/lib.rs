@@ -1,1 +1,31 @@
 //! Virtual time: hosts, links and machines as a graph.
+//!
+//! * [`queue`]: events in order of time.
+//! * [`server`]: a host that serves ranges over stream connections: latency, slow start, a shared rate, and every way to
+//!   fail.
+//! * [`disk`]: what survives the death of a process and the loss of power, at worst.
+//! * [`download`]: servers, a check server and a client that runs the real `fetch` engine; and what it must never do.
+//! * [`schedule`]: random worlds and faults from a seed.
+//!
+//! ```
+//! use machine::{Rate, Span, Time};
+//! use sim::{Content, Server, World};
+//!
+//! let content = Content::random(7, 1_000_000, 64 << 10);
+//! let mut world = World::new(7, vec![content]);
+//! world.add_server(Server::new(0, Rate::from_mbit(50), Span::from_millis(10)));
+//! let report = world.run(Time::ZERO + Span::from_secs(60));
+//! assert!(report.is_complete(), "{report:?}");
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod download;
+pub mod queue;
+pub mod schedule;
+pub mod server;
+
+pub use disk::{Damage, Disk};
+pub use download::{Fault, Report, World};
+pub use queue::Queue;
+pub use server::{Content, Health, Server};

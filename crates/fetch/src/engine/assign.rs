@@ -20,13 +20,19 @@ impl Engine {
         if self.finished || file.received.bytes() == file.pieces.length() {
             return;
         }
+        if !file.rehash.is_empty() && file.pool.bytes() < tuning::REHASH_FIRST {
+            return;
+        }
         let mut hungry: Vec<SourceId> =
             (0..self.sources.len()).map(SourceId).filter(|id| self.is_hungry(now, *id)).collect();
         if hungry.is_empty() {
             return;
         }
-        // The fastest choose first: what little is left at the end should not go to the slowest.
-        let speed = |id: &SourceId| self.sources[id.0].speed(now).unwrap_or(f64::MAX);
+        // The fastest choose first: what little is left at the end should not go to the slowest. Streams come last.
+        let speed = |id: &SourceId| {
+            let source = &self.sources[id.0];
+            if source.has_ranges() { source.speed(now).unwrap_or(f64::MAX) } else { -1.0 }
+        };
         hungry.sort_by(|a, b| speed(b).total_cmp(&speed(a)));
         let mut idle = false;
         for id in hungry {
@@ -44,13 +50,13 @@ impl Engine {
             return false;
         }
         match source.requests[..] {
-            [] => source.has_ranges() || !self.has_ranged_source(),
+            [] => true,
             [only] if source.has_ranges() && now >= source.solo_until => {
                 let request = &self.requests[&only];
                 let left = request.want.len() as f64;
                 request.accepted
                     && match source.speed(now) {
-                        Some(speed) => left / speed <= lead(source.latency).as_secs_f64(),
+                        Some(speed) => left / speed <= lead(source.latency, speed),
                         None => request.want.len() <= (request.answer_end - request.start) / 2,
                     }
             }
@@ -58,8 +64,9 @@ impl Engine {
         }
     }
 
-    fn has_ranged_source(&self) -> bool {
-        self.sources.iter().any(|source| source.stage == Stage::Ready && source.has_ranges())
+    /// Whether a source that serves ranges is at work: then one that does not would only bring again what is here.
+    fn has_ranged_work(&self) -> bool {
+        self.sources.iter().any(|source| source.has_ranges() && !source.requests.is_empty())
     }
 
     fn assign(&mut self, now: Time, id: SourceId) -> bool {
@@ -67,6 +74,10 @@ impl Engine {
             return self.assign_stream(now, id);
         }
         if let Some((range, alone)) = self.share(now, id) {
+            if alone {
+                // Parts of it may be here, from a request that covered it when its hash failed.
+                self.drop_suspect_piece(range.start);
+            }
             self.open(now, id, range, alone);
             return true;
         }
@@ -86,6 +97,9 @@ impl Engine {
 
     /// A source without ranges sends everything from the start, or nothing.
     fn assign_stream(&mut self, now: Time, id: SourceId) -> bool {
+        if self.has_ranged_work() {
+            return false;
+        }
         let Some(file) = &mut self.file else { return false };
         if file.pool.is_empty() {
             return false;
@@ -137,7 +151,8 @@ impl Engine {
             while let Some(piece) = file.pieces.at(start).filter(|_| start < range.end) {
                 let bytes = file.pieces.range(piece);
                 if file.blame.contains_key(&piece) {
-                    if range.intersect(bytes) == bytes && self.may_send(piece, id) {
+                    let claimed = self.requests.values().any(|other| !other.want.intersect(bytes).is_empty());
+                    if !claimed && self.may_send(piece, id) {
                         return Some((bytes, true));
                     }
                     start = bytes.end;
@@ -208,7 +223,14 @@ impl Engine {
         if at_piece < request.want.end && at_piece - cut <= amount / 8 {
             cut = at_piece;
         }
+        // A piece under suspicion stays whole with the one that was chosen for it.
+        let file = self.file.as_ref()?;
+        let suspects = file.blame.keys().map(|piece| file.pieces.range(*piece).intersect(request.want));
+        cut = suspects.filter(|suspect| !suspect.is_empty()).map(|suspect| suspect.end).fold(cut, u64::max);
         let stolen = ByteRange::new(cut, request.want.end);
+        if stolen.is_empty() {
+            return None;
+        }
         let request = self.requests.get_mut(&last)?;
         request.want = ByteRange::new(request.want.start, cut);
         if request.want.is_empty() {
@@ -251,7 +273,14 @@ impl Engine {
             let owner = &self.sources[late.source.0];
             let covered =
                 || self.requests.iter().any(|(other, r)| other != request && !r.want.intersect(late.want).is_empty());
-            if late.source == id || late.alone || file.hedged + late.want.len() > budget || covered() {
+            let suspect = file.blame.keys().any(|piece| !file.pieces.range(*piece).intersect(late.want).is_empty());
+            if late.source == id
+                || late.alone
+                || suspect
+                || late.want.is_empty()
+                || file.hedged + late.want.len() > budget
+                || covered()
+            {
                 continue;
             }
             let mine = or_guess(hedger.latency).as_secs_f64() + late.want.len() as f64 / speed;
@@ -274,7 +303,10 @@ impl Engine {
     }
 }
 
-/// How long before its range ends a source is asked for the next.
-fn lead(latency: Option<Span>) -> Span {
-    or_guess(latency) * 5 / 4 + tuning::LEAD
+/// How many seconds before its range ends a source is asked for the next: the latency, and the round trips in which the
+/// next answer's window grows to what the source delivers.
+fn lead(latency: Option<Span>, speed: f64) -> f64 {
+    let latency = or_guess(latency).as_secs_f64();
+    let growth = (speed * latency / tuning::FIRST_WINDOW).max(1.0).log2();
+    latency * (1.25 + growth) + tuning::LEAD.as_secs_f64()
 }

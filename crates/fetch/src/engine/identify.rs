@@ -217,10 +217,8 @@ impl Engine {
         found.trusted = if same_boot { replay.recorded.clone() } else { replay.durable.clone() };
         found.durable = replay.durable;
         if checkable {
-            let doubtful = |piece: &PieceIndex| {
-                !found.trusted.contains(*piece) && (replay.damaged || replay.recorded.contains(*piece))
-            };
-            found.rehash = pieces.iter().filter(doubtful).collect();
+            // A journal that lost its end looks like one that never had it: whatever else may be there is looked at.
+            found.rehash = pieces.iter().filter(|piece| !found.trusted.contains(*piece)).collect();
         }
         found
     }

@@ -100,6 +100,7 @@ impl Engine {
         for gap in file.received.gaps(taken) {
             let (from, to) = ((gap.start - taken.start) as usize, (gap.end - taken.start) as usize);
             file.received.insert(gap);
+            file.pool.remove(gap);
             file.backlog += gap.len();
             fresh += gap.len();
             for piece in file.pieces.touching(gap) {
@@ -143,7 +144,7 @@ impl Engine {
     }
 
     /// A suspect piece must come from one source whole, so that its hash tells about that source.
-    fn drop_suspect_piece(&mut self, offset: u64) {
+    pub(super) fn drop_suspect_piece(&mut self, offset: u64) {
         let Some(file) = &mut self.file else { return };
         let Some(piece) = file.pieces.at(offset) else { return };
         let range = file.pieces.range(piece);
@@ -151,10 +152,11 @@ impl Engine {
         self.wasted += range.len() - missing;
         file.received.remove(range);
         file.senders.remove(&piece);
-        file.pool.insert(range);
+        self.give_back(range);
     }
 
-    fn give_back(&mut self, range: ByteRange) {
+    /// Bytes are to be had again, unless they are here or asked of somebody.
+    pub(super) fn give_back(&mut self, range: ByteRange) {
         let Some(file) = &mut self.file else { return };
         for gap in file.received.gaps(range) {
             file.pool.insert(gap);

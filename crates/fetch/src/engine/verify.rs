@@ -82,11 +82,12 @@ impl Engine {
         let range = file.pieces.range(piece);
         let senders = file.senders.remove(&piece).unwrap_or_default();
         file.received.remove(range);
-        file.pool.insert(range);
-        if senders.is_empty() {
-            return;
+        if !senders.is_empty() {
+            self.wasted += range.len();
+            file.blame.entry(piece).or_default();
         }
-        self.wasted += range.len();
+        self.give_back(range);
+        let Some(file) = self.file.as_mut().filter(|_| !senders.is_empty()) else { return };
         let blame = file.blame.entry(piece).or_default();
         // Only one that sent all of it is guilty; parts from several only put the piece under suspicion.
         if let [culprit] = senders[..] {
