@@ -10,8 +10,7 @@ use machine::Time;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use thiserror::Error;
 
-use super::ring::Slots;
-use super::socket::PacketSocket;
+use super::receiver::Receiver;
 use super::worker::{Change, Command, Worker};
 use super::{RelayConfig, RelayPort, RelaySnapshot};
 
@@ -83,10 +82,8 @@ impl Relay {
         let ports = || config.networks.iter().flat_map(|network| &network.ports);
         let interfaces: Vec<u32> = ports().map(|port| port.ifindex).collect();
         let mtu = config.networks.iter().map(|network| network.mtu).max().unwrap_or(1500);
-        let slots = Slots::for_frames(mtu, ports().any(|port| port.offload));
-        let count = interfaces.len();
-        let (socket, ring) =
-            PacketSocket::open(interfaces, slots).map_err(|source| RelayError::Socket { ports: count, source })?;
+        let frames = Receiver::open(&interfaces, mtu, ports().any(|port| port.offload))
+            .map_err(|source| RelayError::Socket { ports: interfaces.len(), source })?;
 
         let failed = |source: io::Error| RelayError::Thread { source };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -96,7 +93,7 @@ impl Relay {
         let sizes = config.networks.iter().map(|network| network.ports.len()).collect();
         let thread = thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || Worker::new(&config, socket, ring, receiver, waking).run())
+            .spawn(move || Worker::new(&config, frames, receiver, waking).run())
             .map_err(failed)?;
         Ok(RelayHandle { commands, wake, thread: Some(thread), ports: sizes })
     }

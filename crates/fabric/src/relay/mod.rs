@@ -5,7 +5,8 @@
 //! * `switch`: where a frame goes; holds the [`link::Network`]s and does no I/O.
 //! * `ethernet`, `neighbour`, `segment`: hostile bytes: headers, ARP and neighbour discovery, segmentation offload.
 //! * `frame`: buffers that are used again and again, within a bound.
-//! * `socket`, `filter`, `ring`, `transmit`: packet(7): opening, choosing, receiving, sending.
+//! * `receiver`, `ring`, `filter`, `socket`, `transmit`: packet(7): what arrives, in shared memory, chosen before it is
+//!   copied; opening; sending.
 //! * [`lateness`]: how well the thread kept the model's times.
 //!
 //! Invariant: whatever the relay loses by itself, and not because the model says so, is counted in
@@ -20,6 +21,7 @@ mod ethernet;
 mod filter;
 mod frame;
 mod neighbour;
+mod receiver;
 mod ring;
 mod segment;
 mod socket;

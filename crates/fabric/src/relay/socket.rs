@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::size_of;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::filter::{self, Instruction};
@@ -10,15 +11,16 @@ use super::ring::{RxRing, Slots};
 
 /// A packet socket with a receive ring and room for a `virtio_net_hdr` before each frame.
 ///
-/// One socket per port would take 12 ms each to close, so one serves all.
+/// One socket per port would take 12 ms each to close, so one serves all ports.
 #[derive(Debug)]
 pub(super) struct PacketSocket {
     fd: OwnedFd,
 }
 
 impl PacketSocket {
-    /// Opens one in the calling thread's network namespace, listening to these interfaces, with a ring of these slots.
-    pub(super) fn open(interfaces: Vec<u32>, slots: Slots) -> io::Result<(Self, RxRing)> {
+    /// Opens one in the calling thread's network namespace, listening to frames of these lengths on these interfaces, with
+    /// a ring of these slots.
+    pub(super) fn open(interfaces: Vec<u32>, lengths: RangeInclusive<u32>, slots: Slots) -> io::Result<(Self, RxRing)> {
         // Protocol 0 receives nothing until it is bound, so that no frame gets in before the filter and the ring are there.
         // SAFETY: takes no pointers.
         let fd = checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
@@ -27,7 +29,7 @@ impl PacketSocket {
         socket.set(libc::SOL_PACKET, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &(1 as libc::c_int))?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &(1 as libc::c_int))?;
-        socket.attach(&filter::of_interfaces(interfaces))?;
+        socket.attach(&filter::of(interfaces, lengths))?;
         // Sent frames go straight to the device: a veth has no queueing discipline that anybody would miss.
         socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &(1 as libc::c_int))?;
         let request = libc::tpacket_req {

@@ -2,14 +2,14 @@
 #![allow(unsafe_code, reason = "ppoll with nanoseconds, timer slack and scheduling are raw system calls")]
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, SyncSender, TryRecvError};
 
 use link::{PartitionKey, Profile};
 use machine::{Span, Time};
 
 use super::frame::Frame;
-use super::ring::RxRing;
-use super::socket::PacketSocket;
+use super::receiver::Receiver;
+use super::ring::Received;
 use super::switch::Switch;
 use super::transmit;
 use super::{Lateness, RelayConfig, RelayPort, RelaySnapshot};
@@ -42,9 +42,8 @@ const COLLECT: usize = 256;
 /// The state of the thread.
 #[derive(Debug)]
 pub(super) struct Worker {
-    socket: PacketSocket,
-    ring: RxRing,
-    commands: Receiver<Command>,
+    receiver: Receiver,
+    commands: mpsc::Receiver<Command>,
     wake: OwnedFd,
     switch: Switch,
     outboxes: Vec<Outbox>,
@@ -68,15 +67,13 @@ struct Outbox {
 impl Worker {
     pub(super) fn new(
         config: &RelayConfig,
-        socket: PacketSocket,
-        ring: RxRing,
-        commands: Receiver<Command>,
+        receiver: Receiver,
+        commands: mpsc::Receiver<Command>,
         wake: OwnedFd,
     ) -> Self {
         let ports = config.networks.iter().flat_map(|network| &network.ports);
         Worker {
-            socket,
-            ring,
+            receiver,
             commands,
             wake,
             switch: Switch::new(config),
@@ -111,23 +108,38 @@ impl Worker {
     /// Takes arrivals into the model; whether those were all.
     fn take_in(&mut self, now: Time) -> bool {
         let realtime = RealtimeOffset::read(now);
+        let Worker { receiver, switch, latest_arrival, truncated, .. } = self;
         for _ in 0..TAKE_IN {
-            let Some(received) = self.ring.peek() else {
-                return true;
+            let take = |received: Received<'_>| {
+                // The time of arrival is the kernel's, so a late wake-up does not add to the delay.
+                let arrival = realtime.monotonic(received.realtime).max(*latest_arrival).min(now);
+                *latest_arrival = arrival;
+                if !received.is_whole {
+                    *truncated += 1;
+                } else if received.has_vlan_tag {
+                    switch.refuse_malformed(received.ifindex);
+                } else {
+                    return switch.receive(arrival, received.ifindex, received.packet);
+                }
+                None
             };
-            // The time of arrival is the kernel's, so a late wake-up does not add to the delay.
-            let arrival = realtime.monotonic(received.realtime).max(self.latest_arrival).min(now);
-            self.latest_arrival = arrival;
-            if !received.is_whole {
-                self.truncated += 1;
-            } else if received.has_vlan_tag {
-                self.switch.refuse_malformed(received.ifindex);
-            } else if let Some((slot, answer)) = self.switch.receive(arrival, received.ifindex, received.packet) {
-                self.put_out(slot, answer, None);
+            match receiver.take(take) {
+                None => return true,
+                Some(None) => {}
+                Some(Some((slot, answer))) => put_out(&mut self.outboxes, &mut self.touched, slot, answer, None),
             }
-            self.ring.release();
         }
         false
+    }
+
+    /// Takes in what had arrived when a command came: the command must not overtake it. As much as fits into the rings, so
+    /// that a flood of arrivals does not hold the command back.
+    fn take_in_before(&mut self, at: Time) {
+        for _ in 0..64 {
+            if self.take_in(at) {
+                return;
+            }
+        }
     }
 
     /// Sends what is due by `horizon`; whether that was all.
@@ -138,13 +150,13 @@ impl Worker {
                 is_all = true;
                 break;
             };
-            self.put_out(due.slot, due.frame, Some(due.at));
+            put_out(&mut self.outboxes, &mut self.touched, due.slot, due.frame, Some(due.at));
         }
         while let Some(slot) = self.touched.pop() {
             let outbox = &mut self.outboxes[slot];
             for batch in outbox.frames.chunks(transmit::BATCH) {
                 let frames = batch.iter().map(|(frame, _)| frame);
-                self.unsendable += transmit::send(self.socket.fd(), outbox.ifindex, frames);
+                self.unsendable += transmit::send(self.receiver.sending(), outbox.ifindex, frames);
                 let sent = clock::now();
                 for due in batch.iter().filter_map(|(_, due)| *due) {
                     self.lateness.record(due, sent);
@@ -155,20 +167,13 @@ impl Worker {
         is_all
     }
 
-    fn put_out(&mut self, slot: usize, frame: Frame, due: Option<Time>) {
-        let outbox = &mut self.outboxes[slot];
-        if outbox.frames.is_empty() {
-            self.touched.push(slot);
-        }
-        outbox.frames.push((frame, due));
-    }
-
     /// Carries out commands; breaks when told to stop, or when nobody is left who could tell.
     fn obey(&mut self) -> std::ops::ControlFlow<()> {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Change(change, done)) => {
                     let at = clock::now();
+                    self.take_in_before(at);
                     self.change(at, change);
                     // Whoever asked may have gone.
                     let _ = done.send(at);
@@ -193,8 +198,7 @@ impl Worker {
     }
 
     fn snapshot(&mut self) -> RelaySnapshot {
-        // Asking a socket of one's own for its statistics does not fail; if it did, there would be nothing to add.
-        self.kernel_drops += self.socket.take_drops().unwrap_or(0);
+        self.kernel_drops += self.receiver.take_drops();
         RelaySnapshot {
             at: clock::now(),
             networks: self.switch.counters(),
@@ -212,24 +216,32 @@ impl Worker {
         if timeout == Some(Span::ZERO) {
             return;
         }
-        let mut watched = [&self.wake, self.socket.fd()].map(|fd| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        });
+        let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut watched = [watch(self.wake.as_raw_fd()), watch(-1), watch(-1)]; // -1 is ignored
+        for (entry, socket) in watched[1..].iter_mut().zip(self.receiver.sockets()) {
+            entry.fd = socket.fd().as_raw_fd();
+        }
         let timeout = timeout.map(|span| libc::timespec {
             tv_sec: (span.as_nanos() / 1_000_000_000) as libc::time_t,
             tv_nsec: (span.as_nanos() % 1_000_000_000) as libc::c_long,
         });
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the array and the timeout are valid for the call; no signal mask is given.
-        unsafe { libc::ppoll(watched.as_mut_ptr(), 2, timeout, std::ptr::null()) };
+        unsafe { libc::ppoll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, timeout, std::ptr::null()) };
         if watched[0].revents != 0 {
             let mut count = 0u64;
             // SAFETY: `count` is valid for writing the 8 bytes of an eventfd, which does not block.
             unsafe { libc::read(self.wake.as_raw_fd(), (&raw mut count).cast(), 8) };
         }
     }
+}
+
+fn put_out(outboxes: &mut [Outbox], touched: &mut Vec<usize>, slot: usize, frame: Frame, due: Option<Time>) {
+    let outbox = &mut outboxes[slot];
+    if outbox.frames.is_empty() {
+        touched.push(slot);
+    }
+    outbox.frames.push((frame, due));
 }
 
 /// How far `CLOCK_REALTIME`, which stamps arrivals, is ahead of `CLOCK_MONOTONIC`; read anew each time, as it may be set.
