@@ -2,7 +2,7 @@
 //!
 //! * [`init`]: pid 1 of every node: starts and kills the node's program in place.
 //! * [`roles`]: the programs by name; [`run_role`] runs one.
-//! * [`file_server`], [`check_server`]: the servers of the multi-server download.
+//! * [`file_server`], [`check_server`], [`downloader`]: the multi-server download.
 //! * [`metalink`]: the hashes that a file server publishes.
 //! * [`http`]: URLs, listening, connecting.
 //! * [`events`]: what a program tells the testbed.
@@ -10,6 +10,7 @@
 
 pub mod check_server;
 mod clock;
+pub mod downloader;
 pub mod events;
 pub mod exit;
 pub mod file_server;

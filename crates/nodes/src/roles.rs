@@ -9,13 +9,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::events::EventSink;
 use crate::exit::{self, Exit};
-use crate::{check_server, file_server};
+use crate::{check_server, downloader, file_server};
 
 /// Every role: its name, and what it does in a line.
 pub const ROLES: &[(&str, &str)] = &[
     ("file-server", "serves one file over HTTP with ranges, and its Metalink"),
     ("check-server", "watches file servers and tells who lives"),
+    ("downloader", "downloads one file from many servers at once"),
 ];
+
+/// Threads for name lookups: a resolver that hangs must not make more and more of them.
+const MOST_LOOKUPS: usize = 32;
 
 /// Runs the role called `name` in this process until it ends; `args` are its arguments without its name. Returns the
 /// exit status, [`exit::TABLE`].
@@ -24,6 +28,7 @@ pub fn run_role(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
     let exit = match name {
         "file-server" => run(words, file_server::run),
         "check-server" => run(words, check_server::run),
+        "downloader" => run(words, downloader::run),
         _ => {
             let known: Vec<_> = ROLES.iter().map(|(name, _)| *name).collect();
             eprintln!("error: no role is called `{name}`; there are {}", known.join(", "));
@@ -60,13 +65,14 @@ where
             return Exit::Usage;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&error);
-            return Exit::Machine;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(MOST_LOOKUPS).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(&error);
+                return Exit::Machine;
+            }
+        };
     let exit = runtime.block_on(program(args, events)).unwrap_or_else(|error| {
         complain(&error);
         Exit::Machine

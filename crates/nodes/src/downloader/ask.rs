@@ -1,0 +1,155 @@
+//! What a source has: length, entity tag, ranges, hashes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fetch::serve::parse_content_range;
+use fetch::{Description, Manifest, Validator};
+use http_body_util::{BodyExt, Limited};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, LOCATION, RETRY_AFTER};
+
+use super::link::{Exchange, Link};
+use super::trouble::Trouble;
+use crate::http::Url;
+use crate::http::url::decode;
+use crate::{clock, metalink};
+
+/// Redirects that are followed.
+const MOST_REDIRECTS: usize = 5;
+
+/// A body that is read only to keep its connection, in bytes.
+const SHORT_BODY: usize = 16 << 10;
+
+/// Between two questions for hashes that are still being computed; the server itself makes us wait too.
+const HASHES_AGAIN: Duration = Duration::from_millis(50);
+
+/// Learns what the source has. Asks for one byte rather than by HEAD: the answer shows whether ranges work, and some
+/// servers know no HEAD.
+pub(crate) async fn describe(link: &Link, manifest: bool) -> Result<Description, Trouble> {
+    let mut url = link.url.clone();
+    for _ in 0..=MOST_REDIRECTS {
+        let exchange = link.get(&url, &[("range", "bytes=0-0".to_owned())]).await?;
+        let (status, headers) = (exchange.response.status(), exchange.response.headers().clone());
+        let length = match status {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = text(&headers, &CONTENT_RANGE).and_then(parse_content_range);
+                let total = range.and_then(|(_, total)| total);
+                Some(total.ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))?)
+            }
+            StatusCode::OK => {
+                let length = text(&headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
+                Some(length.ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))?)
+            }
+            // No byte can be had of an empty file.
+            StatusCode::RANGE_NOT_SATISFIABLE if text(&headers, &CONTENT_RANGE) == Some("bytes */0") => Some(0),
+            status if status.is_redirection() => None,
+            status => return Err(Trouble::Status(status)),
+        };
+        if status != StatusCode::OK {
+            read_short(link, exchange).await;
+        }
+        let Some(length) = length else {
+            let location = text(&headers, &LOCATION).ok_or(Trouble::Status(status))?;
+            url = url.join(location).map_err(|error| Trouble::Violation(format!("redirects badly: {error}")))?;
+            continue;
+        };
+        link.set_resolved(url.clone());
+        let manifest = if manifest { hashes(link, &url, &headers).await? } else { None };
+        let validator = text(&headers, &ETAG).and_then(Validator::parse);
+        return Ok(Description { length, validator, ranges: status != StatusCode::OK, manifest });
+    }
+    Err(Trouble::Violation(format!("redirects more than {MOST_REDIRECTS} times")))
+}
+
+/// The hashes that the source publishes, if any. Waits while it still computes them: a download without hashes could
+/// never be checked later.
+async fn hashes(link: &Link, url: &Url, headers: &HeaderMap) -> Result<Option<Arc<Manifest>>, Trouble> {
+    let place = headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(described_by)
+        .and_then(|reference| url.join(reference).ok())
+        .unwrap_or_else(|| url.with_suffix(metalink::SUFFIX));
+    loop {
+        let exchange = link.get(&place, &[]).await?;
+        let status = exchange.response.status();
+        let again = status == StatusCode::SERVICE_UNAVAILABLE && exchange.response.headers().contains_key(RETRY_AFTER);
+        if status == StatusCode::OK {
+            let Some(document) = read(link, exchange, metalink::LONGEST).await? else { return Ok(None) };
+            let name = String::from_utf8_lossy(&decode(url.file_name())).into_owned();
+            return match metalink::read(&document, &name) {
+                Ok(manifest) => Ok(Some(Arc::new(manifest))),
+                Err(error) => {
+                    tracing::info!(source = link.name, error = &error as &dyn std::error::Error, "no use of {place}");
+                    Ok(None)
+                }
+            };
+        }
+        read_short(link, exchange).await;
+        if !again {
+            return Ok(None);
+        }
+        tokio::time::sleep_until(clock::instant(clock::now()) + HASHES_AGAIN).await;
+    }
+}
+
+/// The reference of the `describedby` relation in a `Link` field (RFC 8288), if it is a Metalink.
+fn described_by(value: &str) -> Option<&str> {
+    value.split(',').find_map(|link| {
+        let (reference, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let has = |wanted: &str| {
+            parameters.split(';').any(|parameter| {
+                let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+                format!("{}={}", name.trim(), value.trim().trim_matches('"')).eq_ignore_ascii_case(wanted)
+            })
+        };
+        let is_metalink = !parameters.contains("type=") || has(&format!("type={}", metalink::MEDIA_TYPE));
+        (has("rel=describedby") && is_metalink).then_some(reference)
+    })
+}
+
+/// Reads a body that does not matter, if it is short, so that its connection can be used again.
+async fn read_short(link: &Link, exchange: Exchange) {
+    let _ = read(link, exchange, SHORT_BODY).await;
+}
+
+/// The whole body; `None` if it is longer than `most` bytes.
+async fn read(link: &Link, mut exchange: Exchange, most: usize) -> Result<Option<Bytes>, Trouble> {
+    match Limited::new(exchange.response.body_mut(), most).collect().await {
+        Ok(body) => {
+            link.keep(exchange);
+            Ok(Some(body.to_bytes()))
+        }
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => Err(Trouble::Http(*error)),
+            Err(_) => Ok(None),
+        },
+    }
+}
+
+/// The one value of a field; `None` if it is missing, said twice or not text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metalink_is_found_among_links() {
+        let metalink = "<a.meta4>; rel=describedby; type=\"application/metalink4+xml\"";
+        for value in [metalink.to_owned(), format!("<b>; rel=next, {metalink}"), "<a.meta4>;rel=\"describedby\"".into()]
+        {
+            assert_eq!(described_by(&value), Some("a.meta4"), "{value}");
+        }
+        for value in ["", "a", "<a>; rel=duplicate", "<a>; rel=describedby; type=\"text/html\"", "<a"] {
+            assert_eq!(described_by(value), None, "{value}");
+        }
+    }
+}
