@@ -78,6 +78,12 @@ impl Place {
         Run { ended, directory }
     }
 
+    /// Keeps the folder for whoever looks into a failure.
+    fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
+        eprintln!("what the test has left: {}", self.folder.path().display());
+    }
+
     /// Names of what is in this place.
     pub fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).expect("the temporary folder can be read");
@@ -85,6 +91,14 @@ impl Place {
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep();
+        }
     }
 }
 

@@ -185,6 +185,9 @@ pub struct ExpectationState {
 /// Below this a speed measured from two progress reports is noise.
 const SHORTEST_SAMPLE: Span = Span::from_millis(250);
 
+/// A program that reports more sources than this is not believed: the fold's size is bounded by the plan's.
+const MOST_SOURCES: usize = 4096;
+
 impl RunState {
     /// The state after a whole log; lines that are not records are skipped, as a log may end in half a line.
     pub fn from_log(log: &str) -> Self {
@@ -334,6 +337,8 @@ impl NodeState {
                 self.progress = Some(Progress { bytes: *bytes, total: *total, received });
                 self.sample_rate(at, received.max(*bytes));
             }
+            NodeReport::Source { source, .. }
+                if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(source) => {}
             NodeReport::Source { source, state, received, rate, why } => {
                 let view = SourceView { state: *state, received: *received, rate: *rate, why: why.clone() };
                 self.sources.insert(source.clone(), view);

@@ -54,7 +54,7 @@ impl Scenario {
             Action::SetLink { profiles, .. } => {
                 let id = self.event_id(entry);
                 for (node, interface, _) in profiles {
-                    self.link_changes[node.index()][*interface].insert(id);
+                    self.link_changes[node.index()][*interface].push(id);
                     self.apply_link(*node, *interface);
                 }
                 None
@@ -179,7 +179,7 @@ impl Scenario {
             Action::SetLink { profiles, .. } => {
                 let id = self.event_id(entry);
                 for (node, interface, _) in profiles {
-                    self.link_changes[node.index()][*interface].remove(&id);
+                    self.link_changes[node.index()][*interface].retain(|active| *active != id);
                     self.apply_link(*node, *interface);
                 }
             }

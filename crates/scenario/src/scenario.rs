@@ -1,6 +1,6 @@
 //! The scenario itself: what goes in, what it wants done, and how the run proceeds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use event::{EndCause, Event, ExitStatus, NetworkInfo, NodeInfo, NodeReport, Record};
 use machine::{Machine, Time, Timers};
@@ -30,8 +30,9 @@ pub struct Scenario {
     pub(crate) schedule: Schedule,
     pub(crate) watches: Vec<Option<Watch>>,
     pub(crate) files: Vec<Option<FileFinding>>,
-    /// For each node and interface the entries of `events:` whose changes are in force.
-    pub(crate) link_changes: Vec<Vec<BTreeSet<EventId>>>,
+    /// For each node and interface the entries of `events:` whose changes are in force, in the order in which they
+    /// fired.
+    pub(crate) link_changes: Vec<Vec<Vec<EventId>>>,
     pub(crate) timers: Timers<Why>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) failures: Vec<String>,
@@ -71,7 +72,7 @@ impl Scenario {
             schedule: Schedule::new(&plan),
             watches: watches.collect(),
             files: vec![None; plan.expectations().len()],
-            link_changes: plan.nodes().iter().map(|node| vec![BTreeSet::new(); node.interfaces.len()]).collect(),
+            link_changes: plan.nodes().iter().map(|node| vec![Vec::new(); node.interfaces.len()]).collect(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             failures: Vec::new(),

@@ -1,7 +1,6 @@
 //! `testbed report`: the reports of an old run, made again from its log.
 
 use std::fs;
-use std::io::IsTerminal;
 
 use anyhow::Context;
 use event::{RunState, run_directory as names};
@@ -17,8 +16,8 @@ pub(crate) fn report(arguments: &ReportArguments) -> anyhow::Result<Status> {
         return Err(BadInput(format!("{} holds no run", log.display())).into());
     }
     match arguments.format {
-        Format::Human => print!("{}", report::table(&state, std::io::stdout().is_terminal())),
-        Format::Json => println!("{:#}", report::result_json(&state)),
+        Format::Human => report::say(&report::table(&state, report::Output::of_stdout(false).has_colour())),
+        Format::Json => report::say(&format!("{:#}\n", report::result_json(&state))),
     }
     let Some(verdict) = state.verdict else {
         eprintln!("this run has no verdict: it was killed, or still goes on");

@@ -200,20 +200,21 @@ fn conclude(path: &Path, format: Format, ended: Status) -> anyhow::Result<(Statu
     report::write_all(&state, path).context("cannot write the reports")?;
     append_step_summary(&state);
     if format == Format::Human {
-        print!("{}", report::table(&state, report::Output::of_stdout(false).has_colour()));
-        println!("run directory: {}", shortened(path).display());
+        report::say(&report::table(&state, report::Output::of_stdout(false).has_colour()));
+        report::say(&format!("run directory: {}\n", shortened(path).display()));
     }
     debug_assert_eq!(ended, Status::Judged(verdict), "the log and the exit status tell the same");
     Ok((Status::Judged(verdict), Some(state)))
 }
 
 fn summarise(states: &[RunState]) {
-    println!();
+    let mut text = String::from("\n");
     for state in states {
-        println!("{}", report::verdict_line(state));
+        text.push_str(&report::verdict_line(state));
+        text.push('\n');
     }
     let passed = states.iter().filter(|state| state.verdict == Some(Verdict::Pass)).count();
-    println!("{passed} of {} passed", states.len());
+    report::say(&format!("{text}{passed} of {} passed\n", states.len()));
 }
 
 /// A run that never was needs no folder.
@@ -231,7 +232,7 @@ fn append_step_summary(state: &RunState) {
         .create(true)
         .append(true)
         .open(&path)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, report::markdown(state).as_bytes()));
+        .and_then(|mut file| io::Write::write_all(&mut file, report::markdown(state).as_bytes()));
     if let Err(error) = appended {
         eprintln!("warning: cannot append to {}: {error}", Path::new(&path).display());
     }
