@@ -6,6 +6,7 @@ mod layout;
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use link::{PartitionKey, Profile};
 use machine::Time;
@@ -121,7 +122,7 @@ pub async fn raise(plan: &Plan, spawner: Spawner) -> Result<Fabric, RaiseError> 
     if !netem.is_empty() {
         return Err(RaiseError { failures: netem });
     }
-    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub());
+    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub(), has_ipv6());
     let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
     let (make, delete) = layout::bridge_batches(&bridges);
     if let Err(refusal) = hub.apply(make.bytes(), make.len()) {
@@ -292,6 +293,11 @@ fn end_all_processes() {
     if nix::unistd::getpid() == Pid::from_raw(1) {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
+}
+
+/// Whether the kernel has IPv6 and it is not switched off.
+pub(crate) fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }
 
 fn node_failure(order: &Order, Stillborn { stage, sequence, errno }: Stillborn) -> RaiseFailure {

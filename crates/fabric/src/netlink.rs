@@ -13,7 +13,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, State};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, State,
+};
 use netlink_packet_route::route::RouteScope;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use nix::errno::Errno;
@@ -59,6 +61,15 @@ impl Batch {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
             .up();
         self.create(format!("make {}", near.name), RouteNetlinkMessage::NewLink(message.build()));
+    }
+
+    /// Keeps an interface that carries nothing yet from giving itself a link-local address, and so from announcing and
+    /// soliciting. (The setting under `/proc/sys` that does the same spins for as long as anybody else configures a
+    /// network; a new interface cannot be told in the request that makes it.)
+    pub(crate) fn forgo_link_local(&mut self, index: u32) {
+        let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let link = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]));
+        self.set(format!("keep interface {index} from making addresses"), link);
     }
 
     /// Makes a bridge that forwards from the start, floods multicast and sends nothing of its own.

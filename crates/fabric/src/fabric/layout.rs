@@ -47,8 +47,9 @@ const LOOPBACK: u32 = 1;
 const FIRST: u32 = 32;
 
 impl Layout {
-    /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace.
-    pub(super) fn of(plan: &Plan, hub: RawFd) -> Self {
+    /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace, and `ipv6` says
+    /// whether this kernel has it.
+    pub(super) fn of(plan: &Plan, hub: RawFd, ipv6: bool) -> Self {
         let mut layout = Layout {
             bridges: Vec::new(),
             orders: Vec::new(),
@@ -99,6 +100,9 @@ impl Layout {
                     |name, index, mac| VethEnd { name, index, mac, mtu: network.mtu, segmentation_offload: offload };
                 let ends = (end(&interface.name, near, Some(interface.mac)), end(&far_name, far, None));
                 order.inside.add_veth(&ends.0, &ends.1, hub);
+                if ipv6 {
+                    order.inside.forgo_link_local(near);
+                }
                 order.inside.add_address(near, interface.address, network.subnet.prefix);
                 if nth == 0 && interface.address.is_ipv4() {
                     order.inside.add_multicast_route(near);

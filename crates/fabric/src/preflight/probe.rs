@@ -2,14 +2,13 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::{APPARMOR, Finding, State, limits, setting};
 use crate::netlink::{Batch, Netlink, VethEnd};
-use crate::{namespace, sandbox};
+use crate::{fabric, namespace, sandbox};
 
 /// Looks at everything that a run may need. The calling process must have one thread, as for [`sandbox::run`].
 pub fn examine() -> Vec<Finding> {
@@ -83,7 +82,7 @@ fn attempt() -> [bool; ATTEMPTS.len() + 1] {
         works(&|batch| batch.add_veth(&end("a", 10), &end("b", 11), std::os::fd::AsRawFd::as_raw_fd(&own)))
     });
     let bridge = works(&|batch| batch.add_bridge("br", 12));
-    let v6 = Path::new("/proc/net/if_inet6").exists();
+    let v6 = fabric::has_ipv6();
     let netem = veth && works(&|batch| batch.add_netem(11));
     [packet, veth, bridge, v6, netem]
 }

@@ -101,7 +101,6 @@ fn settings(rootless: bool, gid: Gid) -> io::Result<()> {
     for (path, value, required) in [
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", true),
         ("/proc/sys/net/ipv4/ping_group_range", groups.as_str(), true),
-        ("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1", false),
         ("/proc/sys/net/ipv6/conf/default/accept_dad", "0", false),
         ("/proc/sys/net/ipv6/conf/default/accept_ra", "0", false),
         ("/proc/sys/net/ipv6/conf/default/autoconf", "0", false),
