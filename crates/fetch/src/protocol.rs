@@ -5,6 +5,8 @@
 //! * **Requests** are named by a [`RequestId`], never used twice. Each ends with one [`Input::Described`] (a describing
 //!   one that succeeded) or one [`Input::Closed`], unless the engine cancelled it: then nothing more need be said of it,
 //!   and what is said is ignored (late body bytes are counted as wasted).
+//!   With the last byte that it wanted a range is over for the engine: it may give the next one at once, and does not
+//!   wait for `Closed` with [`CloseReason::Complete`].
 //! * A source may have **two open ranges at once**: the engine asks for the next range shortly before the current one
 //!   ends, so that the source never idles. Use a second kept-alive connection, or pipelining.
 //! * **Disk outputs** (`Prepare`, `Write`, `Append`, `Sync`, `Hash`, `HashFile`) name what they must follow. Writes may be

@@ -123,7 +123,7 @@ impl Disk {
             Damage::DataCut => {
                 let kept = chance.random_range(0..=self.data.len());
                 self.data.truncate(kept);
-                self.durable.truncate(kept);
+                self.durable.clone_from(&self.data);
                 self.unsynced.clear();
             }
         }

@@ -8,7 +8,7 @@ use sim::schedule::{self, Drawn};
 use sim::{Content, Damage, Fault, Health, Report, Server, World};
 
 /// How many worlds each test draws; `SIM_WORLDS` overrides it.
-const WORLDS: u64 = 2500;
+const WORLDS: u64 = 3000;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());

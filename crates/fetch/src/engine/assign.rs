@@ -161,7 +161,7 @@ impl Engine {
                 let suspect =
                     file.blame.range(piece..).next().map_or(range.end, |(piece, _)| file.pieces.range(*piece).start);
                 let limit = range.end.min(suspect);
-                let mut end = (start + want).min(limit);
+                let mut end = start.saturating_add(want).min(limit);
                 let at_piece = end.div_ceil(size) * size;
                 let rounded =
                     if at_piece - end <= want / 2 { at_piece } else { end.next_multiple_of(tuning::RANGE_GRAIN) };

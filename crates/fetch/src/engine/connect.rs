@@ -2,6 +2,7 @@
 
 use machine::{Span, Time};
 
+use super::identify::cut;
 use super::source::Stage;
 use super::{Engine, Probe, or_guess};
 use crate::protocol::{Aside, CloseReason, Description, Note, Output, RequestId, SourceId, SourceState, Why};
@@ -60,6 +61,11 @@ impl Engine {
         }
         if description.manifest.as_ref().is_some_and(|manifest| manifest.pieces().length() != description.length) {
             description.manifest = None;
+        }
+        if cut(&description).is_none() {
+            // A length beyond all bounds.
+            self.violated(now, id);
+            return;
         }
         source.description = Some(description);
         source.latency.get_or_insert(now.since(probe.asked) / 2);

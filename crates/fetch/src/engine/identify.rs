@@ -242,7 +242,7 @@ impl Found {
 }
 
 /// How a described file is cut into pieces; `None` for one beyond all bounds.
-fn cut(description: &Description) -> Option<Pieces> {
+pub(super) fn cut(description: &Description) -> Option<Pieces> {
     let published =
         description.manifest.as_ref().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
     published.or_else(|| Pieces::of_length(description.length))

@@ -1,6 +1,6 @@
 //! The machine.
 //!
-//! * [`identify`](self): which file it is, and what of it is on the disk already.
+//! * `identify`: which file it is, and what of it is on the disk already.
 //! * `connect`: who answers, who is silent, when to ask again.
 //! * `assign`: which bytes from whom: shares, steals and hedges.
 //! * `receive`: heads and bodies.

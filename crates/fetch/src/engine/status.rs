@@ -26,6 +26,9 @@ impl Config {
 }
 
 /// What an earlier run left on the disk.
+///
+/// Where there are hashes, all that the journal does not vouch for is rehashed: a driver that knows of holes in the part
+/// file may answer for them without reading.
 #[derive(Clone, Debug)]
 pub struct Remains {
     /// The content of the journal; empty if it is missing.
