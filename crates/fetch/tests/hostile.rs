@@ -150,7 +150,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (length(), any::<bool>(), any::<bool>(), any::<bool>())
             .prop_map(|(length, tag, ranges, hashed)| Act::Describe { length, tag, ranges, hashed }),
-        4 => (length(), length(), length(), prop::bool::weighted(0.8))
+        4 => (length(), length(), length(), prop::bool::weighted(0.97))
             .prop_map(|(start, len, total, right)| Act::Open { start, len, total, right }),
         8 => (1..200_000usize).prop_map(Act::Body),
         1 => any::<u8>().prop_map(Act::Close),
@@ -161,7 +161,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
     #[test]
     fn nothing_that_sources_do_makes_it_panic_or_ask_nonsense(acts in prop::collection::vec((act(), any::<usize>()), 0..120)) {
         let mut engine = Engine::new(Config::new(Boot([1; 16])));
