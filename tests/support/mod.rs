@@ -12,64 +12,64 @@ use event::{Event, Record, RunState, run_directory as names};
 use tempfile::TempDir;
 
 /// The program under test.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TESTBED_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_testbed")), PathBuf::from)
 }
 
 /// The source tree.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let built =
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the source tree is there");
     std::env::var_os("TESTBED_ROOT").map_or_else(built, PathBuf::from)
 }
 
 /// A topology of the project's.
-pub fn topology(name: &str) -> PathBuf {
+pub(crate) fn topology(name: &str) -> PathBuf {
     root().join("topologies").join(name)
 }
 
 /// An empty folder to be in, and commands that are run there.
-pub struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Place { folder: tempfile::tempdir().expect("a temporary folder can be made") }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a topology into this place.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, text).expect("the temporary folder can be written");
         path
     }
 
     /// A command that runs here and sees nothing of CI.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.current_dir(self.path()).stdin(Stdio::null()).env_remove("GITHUB_STEP_SUMMARY").env("NO_COLOR", "1");
         command
     }
 
     /// Runs `testbed` with these words to its end.
-    pub fn testbed<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, words: I) -> Ended {
+    pub(crate) fn testbed<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, words: I) -> Ended {
         let output = self.command().args(words).output().expect("testbed can be started");
         Ended { output }
     }
 
     /// Runs a topology of this text.
-    pub fn run_text(&self, name: &str, text: &str) -> Run {
+    pub(crate) fn run_text(&self, name: &str, text: &str) -> Run {
         let file = self.write(&format!("{name}.yaml"), text);
         self.run(&file, &[])
     }
 
     /// Runs a topology file with further words.
-    pub fn run(&self, file: &Path, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, file: &Path, words: &[&str]) -> Run {
         let mut arguments = vec!["run".as_ref(), file.as_os_str()];
         arguments.extend(words.iter().map(std::ffi::OsStr::new));
         let ended = self.testbed(arguments);
@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// Names of what is in this place.
-    pub fn entries(&self) -> Vec<String> {
+    pub(crate) fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).expect("the temporary folder can be read");
         let mut names: Vec<_> =
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
@@ -103,56 +103,56 @@ impl Drop for Place {
 }
 
 /// A `testbed` that has ended.
-pub struct Ended {
-    pub output: Output,
+pub(crate) struct Ended {
+    pub(crate) output: Output,
 }
 
 impl Ended {
-    pub fn status(&self) -> Option<i32> {
+    pub(crate) fn status(&self) -> Option<i32> {
         self.output.status.code()
     }
 
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
     /// Everything that was printed, for the message of a failed assertion.
-    pub fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         format!("status {:?}\n--- stdout\n{}\n--- stderr\n{}", self.output.status, self.stdout(), self.stderr())
     }
 
     #[track_caller]
-    pub fn expect_status(&self, status: i32) -> &Self {
+    pub(crate) fn expect_status(&self, status: i32) -> &Self {
         assert_eq!(self.status(), Some(status), "{}", self.told());
         self
     }
 }
 
 /// A run that has ended, and its directory.
-pub struct Run {
-    pub ended: Ended,
-    pub directory: PathBuf,
+pub(crate) struct Run {
+    pub(crate) ended: Ended,
+    pub(crate) directory: PathBuf,
 }
 
 impl Run {
     #[track_caller]
-    pub fn expect_status(&self, status: i32) -> &Self {
+    pub(crate) fn expect_status(&self, status: i32) -> &Self {
         let causes =
             if self.directory.join(names::EVENTS).exists() { self.state().causes.join("\n") } else { String::new() };
         assert_eq!(self.ended.status(), Some(status), "{causes}\n{}", self.ended.told());
         self
     }
 
-    pub fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         let log = std::fs::read_to_string(self.directory.join(names::EVENTS)).expect("a run leaves its log");
         log.lines().map(|line| Record::from_line(line).expect("every line of a log is a record")).collect()
     }
 
-    pub fn state(&self) -> RunState {
+    pub(crate) fn state(&self) -> RunState {
         let mut state = RunState::default();
         self.records().iter().for_each(|record| state.apply(record));
         state
@@ -160,29 +160,29 @@ impl Run {
 
     /// Position of the first record for which `is` holds.
     #[track_caller]
-    pub fn position(&self, what: &str, is: impl Fn(&Event) -> bool) -> usize {
+    pub(crate) fn position(&self, what: &str, is: impl Fn(&Event) -> bool) -> usize {
         let found = self.records().iter().position(|record| is(&record.event));
         found.unwrap_or_else(|| panic!("no record of {what}\n{}", self.ended.told()))
     }
 
     /// A file in a node's disk.
-    pub fn disk(&self, node: &str, file: &str) -> PathBuf {
+    pub(crate) fn disk(&self, node: &str, file: &str) -> PathBuf {
         names::disk(&self.directory, node).join(file)
     }
 
-    pub fn stdout_of(&self, node: &str) -> String {
+    pub(crate) fn stdout_of(&self, node: &str) -> String {
         std::fs::read_to_string(names::node(&self.directory, node).join(names::STDOUT)).unwrap_or_default()
     }
 }
 
 /// A test that cannot run here says so; under CI that is a failure.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "SKIPPED under CI: {why}");
     eprintln!("SKIPPED: {why}");
 }
 
 /// Whether a program is on the PATH or where Debian keeps servers.
-pub fn has_program(name: &str) -> bool {
+pub(crate) fn has_program(name: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let folders = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/bin"]);
     folders.into_iter().any(|folder| Path::new(folder).join(name).is_file())

@@ -4,7 +4,7 @@
 //! else, waits, and makes the reports from the log that the sandbox has left.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
@@ -16,6 +16,7 @@ use event::{Record, RunState, Verdict, run_directory as names};
 use fabric::PurgeError;
 use fabric::sandbox::Sandbox;
 use fabric::spawner::{self, NodeStart};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use report::LiveView;
 use scenario::About;
 use topology::Plan;
@@ -35,6 +36,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Status> {
             eprintln!("error: {what} is not supported yet");
             return Ok(Status::Unable);
         }
+    }
+    if let Ok(limits) = getrlimit(Resource::RLIMIT_NOFILE) {
+        CALLERS_DESCRIPTORS.get_or_init(|| limits);
     }
     let runs = match load_all(arguments)? {
         Ok(runs) => runs,
@@ -148,7 +152,14 @@ fn inside(
 /// Processes that make nodes: one more than this gains nothing on two cores.
 const WORKERS: usize = 2;
 
+/// What programs find: a run may need more descriptors than they should be offered (`select(2)` ends at 1024).
+static CALLERS_DESCRIPTORS: OnceLock<(u64, u64)> = OnceLock::new();
+
 fn node_main(start: NodeStart) -> i32 {
+    if let Some((soft, hard)) = CALLERS_DESCRIPTORS.get() {
+        // What was allowed before is allowed now.
+        let _kept_raised = setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard);
+    }
     nodes::init::run(nodes::init::InitOptions {
         name: start.name,
         control: start.control,
