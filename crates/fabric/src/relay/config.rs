@@ -48,8 +48,10 @@ pub struct PortConfig {
     pub addresses: Vec<IpAddr>,
     /// The node's link.
     pub profile: Profile,
-    /// Whether the node's end hands over packets larger than the MTU (segmentation offload). Where the model could be
-    /// told apart by it ([`link::offload_allowed`]), the relay cuts them up, which is slower than if the node had.
+    /// Whether the node's end may hand over packets larger than the MTU (segmentation offload). Where the model could be
+    /// told apart by it ([`link::offload_allowed`]), the relay cuts them up. That carries as much as switching offload off
+    /// by ethtool, and several times what `IFLA_GSO_MAX_SEGS` 1 leaves, which makes TCP itself send packet by packet.
+    /// Before Linux 6.2 packet sockets drop such packets of UDP (`UDP_SEGMENT`), counted as kernel drops.
     pub offload: bool,
 }
 
