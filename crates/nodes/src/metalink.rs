@@ -45,7 +45,7 @@ pub enum MetalinkError {
     Manifest(#[from] ManifestError),
 }
 
-/// The Metalink of one file called `name`, found at the relative reference `url`.
+/// The Metalink of one file called `name`, found at `url`.
 pub fn write(name: &str, url: &str, manifest: &Manifest) -> String {
     let pieces = manifest.pieces();
     let mut xml = String::with_capacity(600 + pieces.count() as usize * 90);

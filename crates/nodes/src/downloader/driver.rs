@@ -23,8 +23,12 @@ use crate::events::EventSink;
 use crate::exit::Exit;
 use crate::http::Url;
 
-/// Arrivals that wait for the engine; beyond it the connections wait. With what is in their buffers this bounds memory.
-const MOST_ARRIVALS: usize = 16;
+/// Arrivals that wait for the engine; beyond it the connections wait. What waits when a range is cut short was received
+/// for nothing, so this is small.
+const MOST_ARRIVALS: usize = 4;
+
+/// Answers of the disk that are taken at once.
+const MOST_ANSWERS: usize = 64;
 
 /// What comes from elsewhere than the sources and the disk.
 #[derive(Debug)]
@@ -130,7 +134,7 @@ impl Driver {
     ) -> End {
         let [interrupt, terminate] = signals;
         let mut inputs = Vec::with_capacity(MOST_ARRIVALS);
-        let mut answers = Vec::with_capacity(MOST_ARRIVALS);
+        let mut answers = Vec::with_capacity(MOST_ANSWERS);
         loop {
             self.carry_out();
             if self.outcome.is_some() {
@@ -145,7 +149,7 @@ impl Driver {
                 biased;
                 _ = interrupt.recv() => return End::Interrupted,
                 _ = terminate.recv() => return End::Interrupted,
-                _ = disk_answers.recv_many(&mut answers, 64) => {}
+                _ = disk_answers.recv_many(&mut answers, MOST_ANSWERS) => {}
                 Some(control) = controls.recv() => self.control(control),
                 _ = arrivals.recv_many(&mut inputs, MOST_ARRIVALS), if has_room => {}
                 () = tokio::time::sleep_until(clock::instant(deadline)) => {}

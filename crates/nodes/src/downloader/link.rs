@@ -15,7 +15,7 @@ use crate::http::Url;
 use crate::http::dial::dial;
 
 /// Read from a socket at once at most, in bytes, and so the bound of an answer's head.
-const READ_BUFFER: usize = 512 << 10;
+const READ_BUFFER: usize = 256 << 10;
 
 /// Connections kept while nothing is asked on them.
 const MOST_IDLE: usize = 3;

@@ -49,11 +49,22 @@ pub(crate) async fn decide(request: &Request, shared: &Shared) -> Answer {
     };
     match rest {
         b"" => file(request, snapshot, name),
-        rest if rest == metalink::SUFFIX.as_bytes() => match shared.hashes.metalink(&snapshot, name).await {
-            Some(document) => Head::new(200, request).field("Content-Type", metalink::MEDIA_TYPE).text(document),
-            None => Head::new(503, request).field("Retry-After", 1).text("still hashing\n"),
-        },
+        rest if rest == metalink::SUFFIX.as_bytes() => {
+            match shared.hashes.metalink(&snapshot, name, &own_url(request, name)).await {
+                Some(document) => Head::new(200, request).field("Content-Type", metalink::MEDIA_TYPE).text(document),
+                None => Head::new(503, request).field("Retry-After", 1).text("still hashing\n"),
+            }
+        }
         _ => Head::new(404, request).text("no such file\n"),
+    }
+}
+
+/// Where the client finds the file: absolute, as Metalink has it, if the client tells how it found this server.
+fn own_url(request: &Request, name: &str) -> String {
+    let plain = |host: &&String| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    match request.host.as_ref().filter(|host| !host.is_empty()).filter(plain) {
+        Some(host) => format!("http://{host}/{name}"),
+        None => name.to_owned(),
     }
 }
 

@@ -63,9 +63,9 @@ impl Hashes {
         Hashes { known, jobs: Mutex::new(Jobs { wanted, to_hasher }) }
     }
 
-    /// The Metalink of this state of the file, found beside it under `name`; waits a little for the hashes. `None` if
+    /// The Metalink of this state of the file, called `name` (percent-encoded) and found at `url`; waits a little for the hashes. `None` if
     /// they take longer.
-    pub(crate) async fn metalink(&self, snapshot: &Arc<Snapshot>, name: &str) -> Option<String> {
+    pub(crate) async fn metalink(&self, snapshot: &Arc<Snapshot>, name: &str, url: &str) -> Option<String> {
         self.want(snapshot);
         let mut known = self.known.clone();
         let deadline = clock::instant(clock::now()) + PATIENCE;
@@ -73,7 +73,7 @@ impl Hashes {
         let ready = known.wait_for(|known| known.as_ref().is_some_and(|known| known.of == of));
         let known = tokio::time::timeout_at(deadline, ready).await.ok()?.ok()?.clone()?;
         let plain = String::from_utf8_lossy(&crate::http::url::decode(name)).into_owned();
-        known.manifest.map(|manifest| metalink::write(&plain, name, &manifest))
+        known.manifest.map(|manifest| metalink::write(&plain, url, &manifest))
     }
 
     fn want(&self, snapshot: &Arc<Snapshot>) {

@@ -13,6 +13,8 @@ pub(crate) struct Request {
     pub(crate) wants_body: bool,
     /// Path without query, as it came.
     pub(crate) path: String,
+    /// Under which name and port the client found this server, if it says so.
+    pub(crate) host: Option<String>,
     pub(crate) range: Option<String>,
     pub(crate) if_range: Option<String>,
     pub(crate) if_none_match: Option<String>,
@@ -70,6 +72,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     let request = Request {
         wants_body,
         path: path.to_owned(),
+        host: single("host"),
         range: single("range"),
         if_range: single("if-range"),
         if_none_match: single("if-none-match"),
