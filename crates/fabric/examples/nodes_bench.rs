@@ -6,15 +6,15 @@
 //! The floor is a loop without protocol, error handling or order: clone into the same namespaces, one netlink send with the
 //! same requests, spawn the same program; its far ends are set up by one batch in the end.
 #![allow(unsafe_code, reason = "the floor makes bare system calls")]
-#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark reads the clock, and may panic")]
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{self, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fabric::{NodeStart, sandbox, spawner};
+use fabric::{NodeStart, Sandbox, sandbox, spawner};
 use machine::Seed;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -31,12 +31,12 @@ fn main() {
     for count in counts {
         let mut floor = f64::MAX;
         for workers in [1, 2] {
-            let (up, gone) = measure(move || floor_up(count, workers));
+            let (up, gone) = measure(move |_| floor_up(count, workers));
             floor = floor.min(up);
             line(count, privilege, &format!("floor, {workers} at a time"), up, gone, None);
         }
         for (shaper, workers) in [("relay", 1), ("relay", 2), ("auto", 1)] {
-            let (up, gone) = measure(move || fabric_up(count, shaper, workers));
+            let (up, gone) = measure(move |sandbox| fabric_up(sandbox, count, shaper, workers));
             let carrier = if shaper == "auto" && count <= 1023 { "bridge" } else { "relay" };
             line(count, privilege, &format!("{carrier}, {workers} spawner(s)"), up, gone, Some(up / floor));
         }
@@ -50,12 +50,10 @@ fn line(count: usize, privilege: &str, what: &str, up: f64, gone: f64, ratio: Op
 
 /// Milliseconds that `work` says it took, and those from its end until the last process is gone. Waits until the kernel
 /// has taken down what the one before left.
-fn measure(work: impl FnOnce() -> Duration + Send) -> (f64, f64) {
+fn measure(work: impl FnOnce(&Sandbox) -> Duration + Send) -> (f64, f64) {
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-    let status = sandbox::run(move |_sandbox| {
-        // The sandbox goes to `work` by its being there: everything below runs inside it.
-        SANDBOX.with(|slot| *slot.borrow_mut() = Some(_sandbox));
-        let took = work();
+    let status = sandbox::run(move |sandbox| {
+        let took = work(&sandbox);
         let end = fabric::clock::now();
         theirs.write_all(&(took.as_nanos() as u64).to_ne_bytes()).unwrap();
         theirs.write_all(&end.as_nanos().to_ne_bytes()).unwrap();
@@ -70,23 +68,14 @@ fn measure(work: impl FnOnce() -> Duration + Send) -> (f64, f64) {
     (word(0) as f64 / 1e6, (gone.as_nanos() - word(8)) as f64 / 1e6)
 }
 
-thread_local! {
-    static SANDBOX: std::cell::RefCell<Option<fabric::Sandbox>> = const { std::cell::RefCell::new(None) };
-}
-
-/// A new network namespace can be made only when those that are being taken down are gone: so make one, twice.
+/// Lets the kernel take down the namespaces of the run before, which it does by itself and tells nobody.
 fn settle() {
-    let started = Instant::now();
-    for _ in 0..2 {
-        sandbox::run(|_| 0).unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(1500).saturating_sub(started.elapsed()));
+    std::thread::sleep(Duration::from_millis(1500));
 }
 
-fn fabric_up(count: usize, shaper: &str, workers: usize) -> Duration {
-    let sandbox = SANDBOX.with(|slot| slot.borrow_mut().take()).unwrap();
+fn fabric_up(sandbox: &Sandbox, count: usize, shaper: &str, workers: usize) -> Duration {
     let plan = plan(count, shaper);
-    let spawner = spawner::start(&sandbox, workers, node_main).unwrap();
+    let spawner = spawner::start(sandbox, workers, node_main).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let start = Instant::now();
     let mut fabric = runtime.block_on(fabric::raise(&plan, spawner)).unwrap();
@@ -116,23 +105,25 @@ fn node_main(start: NodeStart) -> i32 {
 
 fn floor_up(count: usize, workers: usize) -> Duration {
     let hub = OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").unwrap());
+    // SAFETY: a new descriptor that nothing else owns.
     let hub = unsafe { OwnedFd::from_raw_fd(libc::fcntl(hub.as_raw_fd(), libc::F_DUPFD, 100)) };
     let (mut done, tell) = UnixStream::pair().unwrap();
     let batches: Vec<Vec<u8>> = (0..count).map(|at| inside(at, hub.as_raw_fd())).collect();
     let start = Instant::now();
     for worker in 0..workers {
+        // SAFETY: the only other thread waits for signals and holds no lock.
         if unsafe { libc::fork() } == 0 {
             for batch in batches.iter().skip(worker).step_by(workers) {
                 let flags = libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
+                // SAFETY: a copy of this process, which has one thread, as after fork.
                 if unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) } == 0 {
                     send(batch);
                     Command::new("/bin/true").status().unwrap();
                     (&tell).write_all(&[0]).unwrap();
-                    unsafe { libc::pause() };
-                    process::exit(0);
+                    pause();
                 }
             }
-            unsafe { libc::pause() };
+            pause();
         }
     }
     for _ in 0..count {
@@ -145,6 +136,13 @@ fn floor_up(count: usize, workers: usize) -> Duration {
     }
     send(&up);
     start.elapsed()
+}
+
+/// Until the sandbox ends, and this process with it.
+fn pause() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// The requests of one node: loopback, a veth pair, an address.

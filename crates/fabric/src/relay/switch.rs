@@ -298,7 +298,7 @@ mod tests {
         switch.receive(Time::ZERO, 11, &packet(MACS[1], [0xff; 6]));
         assert_eq!(slots(&mut switch), [0]);
         switch.receive(Time::ZERO, 12, &packet(MACS[2], [0xff; 6]));
-        assert_eq!(slots(&mut switch), [], "alone in its network");
+        assert_eq!(slots(&mut switch), [0usize; 0], "alone in its network");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         switch.receive(Time::ZERO, 10, &[0; 15]);
         switch.receive(Time::ZERO, 10, &[]);
         switch.receive(Time::ZERO, 99, &packet(MACS[0], MACS[1]));
-        assert_eq!(slots(&mut switch), []);
+        assert_eq!(slots(&mut switch), [0usize; 0]);
         let expected = PortRefusals { answered: 0, unknown_destination: 1, foreign_source: 1, malformed: 2 };
         assert_eq!(switch.refusals(), [vec![expected, PortRefusals::default()], vec![PortRefusals::default()]]);
     }

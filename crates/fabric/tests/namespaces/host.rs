@@ -1,0 +1,54 @@
+//! The machine is the same before, during and after.
+
+use std::process::Command;
+
+use super::child::{Who, in_child, plan, raised, tell};
+
+/// What the machine's own network looks like to an independent witness.
+fn witness() -> String {
+    let show = |program: &str, words: &[&str]| {
+        let output = Command::new(program).args(words).output().unwrap();
+        assert!(output.status.success(), "{program} {words:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    [
+        show("ip", &["-o", "link"]),
+        show("ip", &["-o", "route", "show", "table", "all"]),
+        show("ip", &["-o", "-6", "route", "show", "dev", "lo"]),
+        show("tc", &["qdisc"]),
+        show(
+            "sh",
+            &[
+                "-c",
+                "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range \
+            /proc/sys/net/ipv6/conf/*/disable_ipv6 /proc/sys/net/ipv6/conf/*/accept_ra; hostname",
+            ],
+        ),
+    ]
+    .join("\n--\n")
+}
+
+#[test]
+fn nothing_of_it_changes() {
+    let before = witness();
+    for who in [Who::Caller, Who::Ordinary] {
+        in_child(who, || {
+            let plan = plan(
+                "name: t\nnetworks: { x: {}, y: {} }\nnodes:\n  a: { run: [x], networks: { x: {}, y: { link: { delay: 1ms } } } }\n  b: { run: [x], networks: { x: {}, y: {} } }\n",
+            );
+            raised(&plan, |_, _, nodes, _| {
+                assert!(tell(&nodes[0], "sh ip -o link | wc -l").parse::<u32>().unwrap() >= 3);
+            });
+        });
+        assert_eq!(witness(), before, "after {who:?}");
+    }
+}
+
+#[test]
+fn the_doctor_finds_this_machine_able() {
+    in_child(Who::Ordinary, || {
+        for finding in fabric::preflight::examine() {
+            assert!(finding.state != fabric::preflight::State::Missing, "{finding:?}");
+        }
+    });
+}
