@@ -21,8 +21,6 @@ mod loading;
 mod status;
 
 fn main() -> ExitCode {
-    // `println!` to a pipe that nobody reads any more should end the program as it ends others.
-    restore_sigpipe();
     let cli = Cli::parse();
     let status = match cli.command {
         Command::Run(arguments) => commands::run::run(&arguments),
@@ -43,12 +41,4 @@ fn main() -> ExitCode {
             Status::from_error(&error).into()
         }
     }
-}
-
-fn restore_sigpipe() {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: the default action runs no code of ours.
-    #[expect(unsafe_code, reason = "setting a signal's action has no safe form")]
-    let result = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
-    result.expect("SIGPIPE has a default action");
 }

@@ -12,14 +12,14 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<Status> {
     for file in &arguments.files {
         match loading::load(file, &arguments.variation, drawn)? {
             Ok(plan) => match SharedFiles::check(&plan) {
-                Ok(()) => println!(
-                    "{}: ok ({}: {} nodes, {} events, {} expectations)",
+                Ok(()) => report::say(&format!(
+                    "{}: ok ({}: {} nodes, {} events, {} expectations)\n",
                     file.display(),
                     plan.name(),
                     plan.nodes().len(),
                     plan.events().len(),
                     plan.expectations().len(),
-                ),
+                )),
                 Err(error) => {
                     eprintln!("error: {}: {:#}", file.display(), anyhow::Error::from(error));
                     status = status.or_graver(Status::BadInput);

@@ -7,6 +7,8 @@ use crate::cli::Cli;
 use crate::status::Status;
 
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<Status> {
-    clap_complete::generate(shell, &mut Cli::command(), "testbed", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "testbed", &mut script);
+    report::say(&String::from_utf8_lossy(&script));
     Ok(Status::OK)
 }

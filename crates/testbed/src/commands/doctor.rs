@@ -14,9 +14,9 @@ pub(crate) fn doctor() -> anyhow::Result<Status> {
             State::Limited => "limited",
             State::Missing => "missing",
         };
-        println!("{mark:8} {:width$}  {}", finding.what, finding.detail);
+        report::say(&format!("{mark:8} {:width$}  {}\n", finding.what, finding.detail));
         for line in finding.remedy.lines() {
-            println!("{:8} {:width$}  -> {line}", "", "");
+            report::say(&format!("{:8} {:width$}  -> {line}\n", "", ""));
         }
         if finding.state == State::Missing {
             status = Status::Unable;

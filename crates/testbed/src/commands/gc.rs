@@ -22,11 +22,11 @@ pub(crate) fn gc(arguments: &GcArguments) -> anyhow::Result<Status> {
             continue;
         }
         fs::remove_dir_all(&files).with_context(|| format!("cannot remove {}", files.display()))?;
-        println!("removed {}", files.display());
+        report::say(&format!("removed {}\n", files.display()));
         removed += 1;
     }
     if removed == 0 {
-        println!("nothing to clean up in {}", arguments.out.display());
+        report::say(&format!("nothing to clean up in {}\n", arguments.out.display()));
     }
     Ok(Status::OK)
 }

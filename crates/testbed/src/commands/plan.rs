@@ -12,8 +12,8 @@ pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<Status> {
     match loading::load(&arguments.file, &arguments.variation, loading::draw_seed()?)? {
         Ok(plan) => {
             match arguments.format {
-                PlanFormat::Human => print!("{}", describe(&plan)),
-                PlanFormat::Yaml => print!("{}", plan.to_yaml()),
+                PlanFormat::Human => report::say(&describe(&plan)),
+                PlanFormat::Yaml => report::say(&plan.to_yaml()),
             }
             Ok(Status::OK)
         }

@@ -3,6 +3,6 @@
 use crate::status::Status;
 
 pub(crate) fn schema() -> anyhow::Result<Status> {
-    println!("{:#}", topology::schema());
+    report::say(&format!("{:#}\n", topology::schema()));
     Ok(Status::OK)
 }
