@@ -1,6 +1,6 @@
 //! The standing network of a plan: raised as a whole or not at all, and changed while it stands.
 //!
-//! * [`layout`]: what is to be made, worked out before anything is.
+//! * `layout`: what is to be made, worked out before anything is.
 
 mod layout;
 

@@ -12,19 +12,22 @@
 //!
 //! ```no_run
 //! # fn node_main(_: fabric::NodeStart) -> i32 { 0 }
-//! # fn plan() -> topology::Plan { unimplemented!() }
+//! let text = "name: pair\nnodes: { a: { run: [sleep, 1] }, b: { run: [sleep, 1] } }\n";
+//! let source = topology::Source::new("pair.yaml", text);
+//! let plan = topology::load(&source, &topology::Overrides::new(machine::Seed::new(7)))?;
+//! fabric::preflight::require(&plan)?;
 //! let status = fabric::sandbox::run(|sandbox| {
 //!     let spawner = fabric::spawner::start(&sandbox, 2, node_main).expect("the sandbox may fork");
 //!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 //!     runtime.block_on(async {
-//!         let mut fabric = fabric::raise(&plan(), spawner).await.expect("the plan fits this machine");
+//!         let mut fabric = fabric::raise(&plan, spawner).await.expect("the plan fits this machine");
 //!         let nodes = fabric.take_nodes();
-//!         assert_eq!(nodes.len(), plan().nodes().len());
-//!         fabric.lower().await;
+//!         assert_eq!(nodes.len(), plan.nodes().len());
+//!         fabric.lower().await.expect("the relay ran to the end");
 //!     });
 //!     0
 //! })?;
-//! # Ok::<(), fabric::SandboxError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod clock;

@@ -1,9 +1,9 @@
 //! The process that everything of a run lives in: pid 1 of new namespaces, which the kernel tears down with all that is in
 //! them when that process ends, or when the one that started it does.
 //!
-//! * [`guardian`]: the outer process, which waits and forwards signals.
-//! * [`pid_one`]: the inner one, which reaps strangers and receives signals.
-//! * [`hosts`]: the private `/etc/hosts`.
+//! * `guardian`: the outer process, which waits and forwards signals.
+//! * `pid_one`: the inner one, which reaps strangers and receives signals.
+//! * `hosts`: the private `/etc/hosts`.
 #![allow(unsafe_code, reason = "forks into new namespaces")]
 
 mod guardian;

@@ -1,9 +1,9 @@
 //! Processes that make nodes: small, of one thread, forked before anything big or threaded exists, because a fork costs
 //! what its parent has mapped.
 //!
-//! * [`order`]: what goes to a spawner and what comes back.
-//! * [`worker`]: the spawner's own loop.
-//! * [`birth`]: what a node does between its making and its `node_main`.
+//! * `order`: what goes to a spawner and what comes back.
+//! * `worker`: the spawner's own loop.
+//! * `birth`: what a node does between its making and its `node_main`.
 #![allow(unsafe_code, reason = "forks")]
 
 mod birth;
