@@ -2,7 +2,8 @@
 //!
 //! A virtual machine stalls for tens of milliseconds now and then; that is no reason to throw a run away. A machine
 //! that is late again and again did not carry the links that the file asked for. So what counts is the time spent
-//! beyond [`BOUND`], the single longest stall left out, as a share of the run: above [`STARVED_SHARE`] it is INVALID.
+//! beyond [`BOUND`], the single longest stall left out, as a share of the run from t = 0: above [`STARVED_SHARE`] it is
+//! INVALID.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,9 +38,12 @@ pub fn starvation(of: &str, lag: &Lag) -> Option<String> {
     })
 }
 
-/// `part` of `run`; nothing of a run without length.
+/// A shorter run counts as this long: two stalls in a fraction of a second are still only two stalls.
+const SHORTEST_RUN: Span = Span::from_secs(2);
+
+/// `part` of `run`.
 pub(crate) fn share(part: Span, run: Span) -> f64 {
-    if run.is_zero() { 0.0 } else { part.as_secs_f64() / run.as_secs_f64() }
+    part.as_secs_f64() / run.max(SHORTEST_RUN).as_secs_f64()
 }
 
 /// Lateness of timers, as it comes.

@@ -44,6 +44,8 @@ pub struct Netns {
     controls: Vec<OwnedWriteHalf>,
     launches: Vec<Launch>,
     run: PathBuf,
+    /// How late the relay had been before t = 0.
+    late_before: Span,
 }
 
 impl Netns {
@@ -71,7 +73,7 @@ impl Netns {
             let disk = event::run_directory::disk(run, name);
             launches.push(launch::launch(plan, raised.id, files, &disk));
         }
-        Ok(Netns { fabric, controls, launches, run: run.to_owned() })
+        Ok(Netns { fabric, controls, launches, run: run.to_owned(), late_before: Span::ZERO })
     }
 
     /// Carries out one output of the scenario; what to tell it if that failed.
@@ -151,13 +153,20 @@ impl Netns {
         }
     }
 
+    /// From now on lateness counts.
+    pub async fn begin_measuring(&mut self) {
+        if let Ok(Some(snapshot)) = self.fabric.snapshot().await {
+            self.late_before = snapshot.lateness.excess();
+        }
+    }
+
     /// What became of the packets in a run that lasted `lasted`, and whether this machine kept up with it.
     pub async fn measure(&mut self, plan: &Plan, lasted: Span, conductor: Lag) -> Measurements {
         let mut measured = Measurements { lags: vec![("conductor".to_owned(), conductor)], ..Measurements::default() };
         match self.fabric.snapshot().await {
             Ok(Some(snapshot)) => {
                 measured.links = self.link_counts(plan, &snapshot);
-                measured.lags.push(("relay".to_owned(), relay_lag(&snapshot, lasted)));
+                measured.lags.push(("relay".to_owned(), relay_lag(&snapshot, self.late_before, lasted)));
                 let lost = snapshot.own_losses();
                 if lost > 0 {
                     measured.invalidities.push(format!(
@@ -215,9 +224,9 @@ fn link_count(node: &str, network: &str, direction: Direction, half: &HalfCounte
     }
 }
 
-fn relay_lag(snapshot: &RelaySnapshot, lasted: Span) -> Lag {
+fn relay_lag(snapshot: &RelaySnapshot, before: Span, lasted: Span) -> Lag {
     let late = &snapshot.lateness;
-    let repeated = late.excess().saturating_sub(late.largest_excess());
+    let repeated = late.excess().saturating_sub(before).saturating_sub(late.largest_excess());
     Lag {
         p50: late.quantile(0.50),
         p99: late.quantile(0.99),
