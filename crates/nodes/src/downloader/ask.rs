@@ -25,28 +25,39 @@ const SHORT_BODY: usize = 16 << 10;
 /// Between two questions for hashes that are still being computed; the server itself makes us wait too.
 const HASHES_AGAIN: Duration = Duration::from_millis(50);
 
-/// Learns what the source has. Asks for one byte rather than by HEAD: the answer shows whether ranges work, and some
-/// servers know no HEAD.
+/// Learns what the source has.
 pub(crate) async fn describe(link: &Link, manifest: bool) -> Result<Description, Trouble> {
+    let guess = link.url.with_suffix(metalink::SUFFIX);
+    // Asked for beside the file, on a connection that will serve later: it saves a round trip to a distant source.
+    let speculation = async {
+        let likely = manifest && !link.url.file_name().is_empty();
+        Ok(if likely { Some(hashes(link, &guess, &link.url).await) } else { None })
+    };
+    let (found, guessed) = tokio::try_join!(locate(link), speculation)?;
+    let manifest = match guessed {
+        _ if !manifest => None,
+        Some(guessed) if found.hashes_at == guess => guessed?,
+        _ => hashes(link, &found.hashes_at, &found.url).await?,
+    };
+    link.set_resolved(found.url);
+    Ok(Description { manifest, ..found.description })
+}
+
+/// Where a file is and what its server says of it.
+struct Found {
+    url: Url,
+    hashes_at: Url,
+    description: Description,
+}
+
+/// Follows redirects to the file. Asks for one byte rather than by HEAD: the answer shows whether ranges work, and some
+/// servers know no HEAD.
+async fn locate(link: &Link) -> Result<Found, Trouble> {
     let mut url = link.url.clone();
     for _ in 0..=MOST_REDIRECTS {
         let exchange = link.get(&url, &[("range", "bytes=0-0".to_owned())]).await?;
         let (status, headers) = (exchange.response.status(), exchange.response.headers().clone());
-        let length = match status {
-            StatusCode::PARTIAL_CONTENT => {
-                let range = text(&headers, &CONTENT_RANGE).and_then(parse_content_range);
-                let total = range.and_then(|(_, total)| total);
-                Some(total.ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))?)
-            }
-            StatusCode::OK => {
-                let length = text(&headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-                Some(length.ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))?)
-            }
-            // No byte can be had of an empty file.
-            StatusCode::RANGE_NOT_SATISFIABLE if text(&headers, &CONTENT_RANGE) == Some("bytes */0") => Some(0),
-            status if status.is_redirection() => None,
-            status => return Err(Trouble::Status(status)),
-        };
+        let length = length(status, &headers)?;
         if status != StatusCode::OK {
             read_short(link, exchange).await;
         }
@@ -55,26 +66,36 @@ pub(crate) async fn describe(link: &Link, manifest: bool) -> Result<Description,
             url = url.join(location).map_err(|error| Trouble::Violation(format!("redirects badly: {error}")))?;
             continue;
         };
-        link.set_resolved(url.clone());
-        let manifest = if manifest { hashes(link, &url, &headers).await? } else { None };
         let validator = text(&headers, &ETAG).and_then(Validator::parse);
-        return Ok(Description { length, validator, ranges: status != StatusCode::OK, manifest });
+        let description = Description { length, validator, ranges: status != StatusCode::OK, manifest: None };
+        let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let advertised = links.filter_map(described_by).find_map(|reference| url.join(reference).ok());
+        let hashes_at = advertised.unwrap_or_else(|| url.with_suffix(metalink::SUFFIX));
+        return Ok(Found { url, hashes_at, description });
     }
     Err(Trouble::Violation(format!("redirects more than {MOST_REDIRECTS} times")))
 }
 
-/// The hashes that the source publishes, if any. Waits while it still computes them: a download without hashes could
-/// never be checked later.
-async fn hashes(link: &Link, url: &Url, headers: &HeaderMap) -> Result<Option<Arc<Manifest>>, Trouble> {
-    let place = headers
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find_map(described_by)
-        .and_then(|reference| url.join(reference).ok())
-        .unwrap_or_else(|| url.with_suffix(metalink::SUFFIX));
+/// The length of the file by the answer to a question for its first byte; `None` if it is a redirect.
+fn length(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Trouble> {
+    let length = match status {
+        StatusCode::PARTIAL_CONTENT => {
+            text(headers, &CONTENT_RANGE).and_then(parse_content_range).and_then(|(_, total)| total)
+        }
+        StatusCode::OK => text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+        // No byte can be had of an empty file.
+        StatusCode::RANGE_NOT_SATISFIABLE if text(headers, &CONTENT_RANGE) == Some("bytes */0") => Some(0),
+        status if status.is_redirection() => return Ok(None),
+        status => return Err(Trouble::Status(status)),
+    };
+    length.map(Some).ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))
+}
+
+/// The hashes of the file at `url` that are published at `place`, if any. Waits while the source still computes them: a
+/// download without hashes could never be checked later.
+async fn hashes(link: &Link, place: &Url, url: &Url) -> Result<Option<Arc<Manifest>>, Trouble> {
     loop {
-        let exchange = link.get(&place, &[]).await?;
+        let exchange = link.get(place, &[]).await?;
         let status = exchange.response.status();
         let again = status == StatusCode::SERVICE_UNAVAILABLE && exchange.response.headers().contains_key(RETRY_AFTER);
         if status == StatusCode::OK {
