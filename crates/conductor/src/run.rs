@@ -78,10 +78,12 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     };
     let files = prepared.await.expect("writing files does not panic")?;
     let (inbox, messages) = mpsc::channel(INBOX);
+    let before = fabric::clock::now();
     let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone()).await?;
+    let raising_took = fabric::clock::now().since(before);
     let run_path = directory.path().to_owned();
     let mut conductor = Conductor { scenario, engine, probe, files, run_path, inbox, messages, first_signal: None };
-    let verdict = conductor.conduct(&mut journal, &mut signals).await;
+    let verdict = conductor.conduct(&mut journal, &mut signals, raising_took).await;
     conductor.engine.lower().await;
     directory.remove_generated_files();
     verdict
@@ -99,9 +101,14 @@ struct Conductor {
 }
 
 impl Conductor {
-    async fn conduct(&mut self, journal: &mut Journal, signals: &mut Signals) -> Result<Verdict, RunError> {
+    async fn conduct(
+        &mut self,
+        journal: &mut Journal,
+        signals: &mut Signals,
+        raising_took: Span,
+    ) -> Result<Verdict, RunError> {
         let mut began = fabric::clock::now();
-        self.scenario.handle(began, Input::Raised);
+        self.scenario.handle(began, Input::Raised { took: raising_took });
         loop {
             while let Some(output) = self.scenario.poll() {
                 match output {

@@ -330,12 +330,12 @@ impl Machine for Scenario {
 
     fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Raised if self.stage == Stage::Raising => {
+            Input::Raised { took } if self.stage == Stage::Raising => {
                 self.stage = Stage::Running;
-                self.record(now, Event::FabricRaised { took: now.since(self.began) });
+                self.record(now, Event::FabricRaised { took });
                 self.start_those_that_can(now);
             }
-            Input::Raised => {}
+            Input::Raised { .. } => {}
             Input::Started { node } => self.node_started(now, node),
             Input::StartFailed { node, why } => self.node_start_failed(now, node, why),
             Input::Ready { node } => self.node_ready(now, node),

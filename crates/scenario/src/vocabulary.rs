@@ -26,7 +26,10 @@ pub struct About {
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Namespaces, links and addresses of all nodes exist, and every node takes commands.
-    Raised,
+    Raised {
+        /// How long that took.
+        took: Span,
+    },
     /// The program runs.
     Started {
         /// Where.

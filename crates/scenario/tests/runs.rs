@@ -51,7 +51,7 @@ impl Engine {
             verdict: None,
             causes: Vec::new(),
         };
-        engine.tell(Input::Raised);
+        engine.tell(Input::Raised { took: Span::ZERO });
         engine
     }
 
