@@ -1,8 +1,8 @@
 //! `check-server`: watches file servers and tells who lives.
 //!
-//! * [`watch`]: one server watched over a kept connection.
-//! * [`board`]: what is known of all of them, and the changes of it.
-//! * [`http`]: `/status`, `/events`, `/done`.
+//! * `watch`: one server watched over a kept connection.
+//! * `board`: what is known of all of them, and the changes of it.
+//! * `http`: `/status`, `/events`, `/done`.
 
 pub(crate) mod board;
 mod http;

@@ -2,13 +2,13 @@
 //!
 //! [`fetch::Engine`] decides; this drives it on sockets and disk.
 //!
-//! * [`driver`]: the loop between the engine and the rest.
-//! * [`link`], [`ask`], [`range`]: a source: its connections, what it has, a range of it.
-//! * [`trouble`]: why an exchange failed, in words and for the engine.
-//! * [`place`], [`disk`]: the target, the part file and the journal; writing, hashing and syncing them.
-//! * [`check`]: what a check server says.
-//! * [`ports`]: which of some ports is a file server and which the check server.
-//! * [`reporter`], [`display`]: what a testbed and a person see of it.
+//! * `driver`: the loop between the engine and the rest.
+//! * `link`, `ask`, `range`: a source: its connections, what it has, a range of it.
+//! * `trouble`: why an exchange failed, in words and for the engine.
+//! * `place`, `disk`: the target, the part file and the journal; writing, hashing and syncing them.
+//! * `check`: what a check server says.
+//! * `ports`: which of some ports is a file server and which the check server.
+//! * `reporter`, `display`: what a testbed and a person see of it.
 
 mod ask;
 mod check;

@@ -3,12 +3,12 @@
 //! hyper cannot hand a file to the kernel's `sendfile`, and that is what makes nginx fast; so this one server parses
 //! its heads with httparse and writes its answers itself. It knows GET and HEAD and no request bodies.
 //!
-//! * [`content`]: the file as it is now, and the tag that names that state.
-//! * [`hashes`]: hashing it in the background.
-//! * [`request`]: the head of a request, from bytes.
-//! * [`answer`]: what to answer, without doing it.
-//! * [`connection`]: one client: reads, answers, sends.
-//! * [`throttle`], [`meter`]: the rate of all sending, and the report of it.
+//! * `content`: the file as it is now, and the tag that names that state.
+//! * `hashes`: hashing it in the background.
+//! * `request`: the head of a request, from bytes.
+//! * `answer`: what to answer, without doing it.
+//! * `connection`: one client: reads, answers, sends.
+//! * `throttle`, `meter`: the rate of all sending, and the report of it.
 
 mod answer;
 mod connection;
