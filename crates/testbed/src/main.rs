@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Gc(arguments) => commands::gc::gc(&arguments),
         Command::Schema => commands::schema::schema(),
         Command::Completions { shell } => commands::completions::completions(shell),
+        Command::Role { name, .. } if name == "help" => commands::roles::roles(),
         Command::Role { name, arguments } => return ExitCode::from(nodes::run_role(&name, arguments.into_iter())),
         Command::Node { name, control_fd } => commands::node::node(name, control_fd),
     };

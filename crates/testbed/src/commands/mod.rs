@@ -7,5 +7,6 @@ pub(crate) mod gc;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod report;
+pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod schema;
