@@ -20,7 +20,7 @@ use crate::netlink::{Batch, Netlink, Refusal};
 use crate::relay::{Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
 use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
-use layout::{Layout, Port};
+use layout::{Kernel, Layout, Port};
 
 /// All networks and nodes of a plan. Everything in it dies with the sandbox.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ pub async fn raise(plan: &Plan, spawner: Spawner) -> Result<Fabric, RaiseError> 
     if !netem.is_empty() {
         return Err(RaiseError { failures: netem });
     }
-    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub(), has_ipv6());
+    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub(), this_kernel());
     let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
     let (make, delete) = layout::bridge_batches(&bridges);
     if let Err(refusal) = hub.apply(make.bytes(), make.len()) {
@@ -300,6 +300,19 @@ pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
+fn this_kernel() -> Kernel {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Kernel { ipv6: has_ipv6(), relays_trains: hands_over_trains(&release) }
+}
+
+/// Whether packet sockets of the Linux with this release hand over trains of UDP: `virtio_net_hdr` has a word for them
+/// since 6.2, and before that they are dropped.
+fn hands_over_trains(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 2)
+}
+
 fn node_failure(order: &Order, Stillborn { stage, sequence, errno }: Stillborn) -> RaiseFailure {
     let intent = match stage {
         Stage::Spawner => "reach the spawner",
@@ -326,4 +339,23 @@ fn hub_failure(intent: &str, errno: Errno) -> RaiseError {
 
 fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hands_over_trains;
+
+    #[test]
+    fn only_kernels_with_a_word_for_trains_of_udp_relay_them() {
+        for (release, expected) in [
+            ("6.18.44-fc-v657", true),
+            ("6.2.0-39-generic", true),
+            ("7.0-rc1", true),
+            ("6.1.0-28-amd64", false),
+            ("5.15.153.1-microsoft-standard-WSL2", false),
+            ("", false),
+        ] {
+            assert_eq!(hands_over_trains(release), expected, "{release}");
+        }
+    }
 }

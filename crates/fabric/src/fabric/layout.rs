@@ -24,6 +24,16 @@ pub(super) struct Layout {
     pub relay: RelayConfig,
 }
 
+/// What a layout depends on beside its plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    /// It has IPv6.
+    pub ipv6: bool,
+    /// Its packet sockets hand over trains of any kind, so that a sender can always leave segmentation to the relay. Where
+    /// they do not, senders leave it to nobody, and TCP makes each packet by itself: an eighth of the speed.
+    pub relays_trains: bool,
+}
+
 /// A bridge in the hub.
 pub(super) struct Bridge {
     pub name: String,
@@ -47,9 +57,8 @@ const LOOPBACK: u32 = 1;
 const FIRST: u32 = 32;
 
 impl Layout {
-    /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace, and `ipv6` says
-    /// whether this kernel has it.
-    pub(super) fn of(plan: &Plan, hub: RawFd, ipv6: bool) -> Self {
+    /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace.
+    pub(super) fn of(plan: &Plan, hub: RawFd, kernel: Kernel) -> Self {
         let mut layout = Layout {
             bridges: Vec::new(),
             orders: Vec::new(),
@@ -93,14 +102,14 @@ impl Layout {
                 let carrier = &carriers[interface.network.index()];
                 let offload = match carrier {
                     Carrier::Bridge(_) => true,
-                    Carrier::Relay(_, trains) => trains.may_leave(at, nth),
+                    Carrier::Relay(_, trains) => kernel.relays_trains || trains.may_leave(at, nth),
                 };
                 let far_name = format!("n{at}-{nth}");
                 let end =
                     |name, index, mac| VethEnd { name, index, mac, mtu: network.mtu, segmentation_offload: offload };
                 let ends = (end(&interface.name, near, Some(interface.mac)), end(&far_name, far, None));
                 order.inside.add_veth(&ends.0, &ends.1, hub);
-                if ipv6 {
+                if kernel.ipv6 {
                     order.inside.forgo_link_local(near);
                 }
                 order.inside.add_address(near, interface.address, network.subnet.prefix);
@@ -158,8 +167,8 @@ enum Carrier {
     Relay(usize, Trains),
 }
 
-/// Where on a network packets may travel in trains (segmentation offload), because no receiver could tell at any time of
-/// the run.
+/// Where on a network packets may travel in trains (segmentation offload) from end to end, because no receiver could tell at
+/// any time of the run.
 #[derive(Default)]
 struct Trains {
     /// (Node, interface) whose `up` shows them.
