@@ -107,7 +107,7 @@ fn the_same_seed_generates_the_same_file_and_another_seed_another() {
     let text = "name: files\nfiles: { blob: { size: 100kB } }\nnodes:\n  one: { run: [\"true\"], files: { blob: blob } }\nexpect:\n  one: { exit: 0 }\n";
     let place = Place::new();
     let file = place.write("files.yaml", text);
-    let mut blob = |seed: &str| {
+    let blob = |seed: &str| {
         let run = place.run(&file, &["--seed", seed]);
         run.expect_status(0);
         std::fs::read(run.disk("one", "blob")).unwrap()
@@ -122,7 +122,7 @@ fn several_runs_at_once_do_not_disturb_each_other() {
     let place = Place::new();
     let file = topology("failover.yaml");
     let mut command = place.command();
-    command.arg("run").arg(&file).args(["--set", "files.movie.size=8MiB"]);
+    command.arg("run").arg(&file).args(["--set", "files.movie.size=8MiB", "--set", "events.2.at=100ms"]);
     let children: Vec<_> = (0..3)
         .map(|_| {
             let stdout = std::process::Stdio::piped();

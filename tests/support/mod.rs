@@ -187,3 +187,10 @@ pub(crate) fn has_program(name: &str) -> bool {
     let folders = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/bin"]);
     folders.into_iter().any(|folder| Path::new(folder).join(name).is_file())
 }
+
+/// Lets time pass where its passing is what the test is about; `why` says so.
+pub(crate) fn pause(span: std::time::Duration, why: &str) {
+    assert!(!why.is_empty());
+    let timeout = nix::poll::PollTimeout::try_from(span).expect("pauses of tests are short");
+    nix::poll::poll(&mut [], timeout).expect("nothing can be waited for");
+}

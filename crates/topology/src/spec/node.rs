@@ -57,6 +57,16 @@ impl NodeSpec {
         let chosen = |name: &str| entries.iter().find(|(key, _)| key.name == name);
         let kind = match (chosen("role"), chosen("run")) {
             (None, None) => {
+                // A misspelt `run` or `role` is told as what it is.
+                let common = fields_of::<CommonSpec>();
+                let known_to_a_role = |name: &str| roles::ROLES.iter().any(|kind| (kind.fields)().contains(&name));
+                let stranger = entries
+                    .iter()
+                    .map(|(key, _)| key)
+                    .find(|key| !common.contains(&key.name.as_str()) && !known_to_a_role(&key.name));
+                if let Some(key) = stranger {
+                    return Err(unknown_field(&key.name, common, &["role", "run"]).or_at(key.place));
+                }
                 return Err(Fault::said("a node needs a `role` or a program to `run`; this one has neither"));
             }
             (Some(_), Some((run, _))) => {
