@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use event::Lag;
+use fabric::relay::Lateness;
 use machine::Span;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
@@ -46,47 +47,11 @@ pub(crate) fn share(part: Span, run: Span) -> f64 {
     part.as_secs_f64() / run.max(SHORTEST_RUN).as_secs_f64()
 }
 
-/// Lateness of timers, as it comes.
-#[derive(Clone, Debug, Default)]
-pub struct Lateness {
-    /// Counts by powers of two of microseconds: below 1, 2, 4, … µs.
-    buckets: [u64; 32],
-    samples: u64,
-    max: Span,
-    excess: Span,
-    largest_excess: Span,
-}
-
-impl Lateness {
-    /// Takes one lateness.
-    pub fn note(&mut self, late: Span) {
-        let micros = late.as_nanos() / 1_000;
-        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
-        self.buckets[bucket.min(self.buckets.len() - 1)] += 1;
-        self.samples += 1;
-        self.max = self.max.max(late);
-        let excess = late.saturating_sub(BOUND);
-        self.excess += excess;
-        self.largest_excess = self.largest_excess.max(excess);
-    }
-
-    /// The figures for a run that lasted `run`.
-    pub fn summary(&self, run: Span) -> Lag {
-        let starved_share = share(self.excess.saturating_sub(self.largest_excess), run);
-        Lag { p50: self.quantile(0.50), p99: self.quantile(0.99), max: self.max, starved_share }
-    }
-
-    fn quantile(&self, share: f64) -> Span {
-        let wanted = (self.samples as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        for (bucket, count) in self.buckets.iter().enumerate() {
-            seen += count;
-            if seen >= wanted {
-                return Span::from_micros(1 << bucket).min(self.max);
-            }
-        }
-        self.max
-    }
+/// The figures of a run that lasted `run`. Of `late`, what it had in excess `before` the run does not count.
+pub fn summary(late: &Lateness, before: Span, run: Span) -> Lag {
+    let repeated = late.excess().saturating_sub(before).saturating_sub(late.largest_excess());
+    let starved_share = share(repeated, run);
+    Lag { p50: late.quantile(0.50), p99: late.quantile(0.99), max: late.largest(), starved_share }
 }
 
 /// A thread that sleeps and looks how late it wakes: what happens to it happens to every process of the run.
@@ -109,8 +74,10 @@ impl Probe {
             let (stop, lateness) = (Arc::clone(&stop), Arc::clone(&lateness));
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let late = sleep_and_measure();
-                    lateness.lock().expect("nobody panics while holding the lateness").note(late);
+                    let due = fabric::clock::now() + PERIOD;
+                    sleep();
+                    let woke = fabric::clock::now();
+                    lateness.lock().expect("nobody panics while holding the lateness").record(due, woke);
                 }
             }
         })?;
@@ -124,7 +91,7 @@ impl Probe {
 
     /// What was seen in a run that lasted `run`.
     pub fn summary(&self, run: Span) -> Lag {
-        self.lateness.lock().expect("nobody panics while holding the lateness").summary(run)
+        summary(&self.lateness.lock().expect("nobody panics while holding the lateness"), Span::ZERO, run)
     }
 }
 
@@ -137,44 +104,47 @@ impl Drop for Probe {
     }
 }
 
-fn sleep_and_measure() -> Span {
-    let before = fabric::clock::now();
+fn sleep() {
     let period = TimeSpec::new(0, PERIOD.as_nanos() as i64);
-    if clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &period).is_err() {
-        return Span::ZERO;
-    }
-    fabric::clock::now().since(before).saturating_sub(PERIOD)
+    // A signal that interrupts the sleep makes it early, which is not late.
+    let _interrupted = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &period);
 }
 
 #[cfg(test)]
 mod tests {
+    use machine::Time;
+
     use super::*;
+
+    /// Wake-ups every 50 ms, each as late as told.
+    fn wake_ups(lateness: &mut Lateness, from: u64, late: &[Span]) {
+        for (nth, late) in late.iter().enumerate() {
+            let due = Time::ZERO + Span::from_millis(from + 50 * nth as u64);
+            lateness.record(due, due + *late);
+        }
+    }
 
     #[test]
     fn one_stall_is_forgiven_and_many_are_not() {
         let mut lateness = Lateness::default();
-        for _ in 0..1000 {
-            lateness.note(Span::from_micros(80));
-        }
-        lateness.note(Span::from_millis(400));
-        assert_eq!(lateness.summary(Span::from_secs(5)).starved_share, 0.0);
-        for _ in 0..30 {
-            lateness.note(Span::from_millis(30));
-        }
-        let lag = lateness.summary(Span::from_secs(5));
+        wake_ups(&mut lateness, 0, &[Span::from_micros(80); 40]);
+        wake_ups(&mut lateness, 2000, &[Span::from_millis(400)]);
+        let run = Span::from_secs(5);
+        assert_eq!(summary(&lateness, Span::ZERO, run).starved_share, 0.0);
+        wake_ups(&mut lateness, 3000, &[Span::from_millis(30); 30]);
+        let lag = summary(&lateness, Span::ZERO, run);
         assert!((lag.starved_share - 0.12).abs() < 1e-9, "{lag:?}");
         assert!(starvation("relay", &lag).is_some());
+        assert!(
+            starvation("relay", &summary(&lateness, Span::from_millis(600), run)).is_none(),
+            "it came before the run"
+        );
     }
 
     #[test]
-    fn quantiles_are_bounds_from_above() {
+    fn two_stalls_in_a_short_run_are_still_only_two_stalls() {
         let mut lateness = Lateness::default();
-        for _ in 0..99 {
-            lateness.note(Span::from_micros(100));
-        }
-        lateness.note(Span::from_millis(3));
-        let lag = lateness.summary(Span::from_secs(1));
-        assert!(lag.p50 >= Span::from_micros(100) && lag.p50 < Span::from_micros(200), "{lag:?}");
-        assert_eq!(lag.max, Span::from_millis(3));
+        wake_ups(&mut lateness, 0, &[Span::from_millis(60), Span::from_millis(60)]);
+        assert!(starvation("conductor", &summary(&lateness, Span::ZERO, Span::from_millis(300))).is_none());
     }
 }

@@ -166,7 +166,7 @@ impl Netns {
         match self.fabric.snapshot().await {
             Ok(Some(snapshot)) => {
                 measured.links = self.link_counts(plan, &snapshot);
-                measured.lags.push(("relay".to_owned(), relay_lag(&snapshot, self.late_before, lasted)));
+                measured.lags.push(("relay".to_owned(), lag::summary(&snapshot.lateness, self.late_before, lasted)));
                 let lost = snapshot.own_losses();
                 if lost > 0 {
                     measured.invalidities.push(format!(
@@ -221,17 +221,6 @@ fn link_count(node: &str, network: &str, direction: Direction, half: &HalfCounte
         partition: half.dropped.partition.packets,
         cut: half.dropped.cut.packets,
         in_flight: half.in_flight.packets,
-    }
-}
-
-fn relay_lag(snapshot: &RelaySnapshot, before: Span, lasted: Span) -> Lag {
-    let late = &snapshot.lateness;
-    let repeated = late.excess().saturating_sub(before).saturating_sub(late.largest_excess());
-    Lag {
-        p50: late.quantile(0.50),
-        p99: late.quantile(0.99),
-        max: late.largest(),
-        starved_share: lag::share(repeated, lasted),
     }
 }
 

@@ -75,7 +75,7 @@ impl Lateness {
     }
 
     /// A packet due at `due` was sent at `sent`, which never decreases from call to call.
-    pub(super) fn record(&mut self, due: Time, sent: Time) {
+    pub fn record(&mut self, due: Time, sent: Time) {
         let late = sent.since(due);
         self.buckets[bucket_of(late)] += 1;
         self.count += 1;
