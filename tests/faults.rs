@@ -37,13 +37,13 @@ fn run(events: &str, expect: &str) -> Run {
 }
 
 fn exit_of(run: &Run, node: &str, of: u32) -> (ExitStatus, EndCause) {
-    let exits = run.records().into_iter().filter_map(|record| match record.event {
+    let mut exits = run.records().into_iter().rev().filter_map(|record| match record.event {
         Event::NodeExited { node: name, incarnation, status, cause } if name == node && incarnation == of => {
             Some((status, cause))
         }
         _ => None,
     });
-    exits.last().unwrap_or_else(|| panic!("{node} never exited\n{}", run.ended.told()))
+    exits.next().unwrap_or_else(|| panic!("{node} never exited\n{}", run.ended.told()))
 }
 
 #[test]

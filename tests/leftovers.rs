@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use machine::Seed;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rand::{Rng, RngExt};
+use rand::RngExt;
 use support::{Place, topology};
 
 /// Nodes on a bridge and on a relay, one of which does all it can to outlive its parent.
@@ -95,7 +95,7 @@ fn kill_9_at_any_instant_leaves_no_process() {
         command.arg("run").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("testbed can be started");
         // Half of the instants lie in the first 40 ms, where namespaces and links are being made.
-        let longest = if instants.next_u32() % 2 == 0 { 40_000 } else { 600_000 };
+        let longest = if instants.random_ratio(1, 2) { 40_000 } else { 600_000 };
         let instant = Duration::from_micros(instants.random_range(0..longest));
         let ended = ends_within(&pidfd(&child), instant);
         killed += u32::from(!ended);

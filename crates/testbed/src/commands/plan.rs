@@ -35,7 +35,7 @@ fn describe(plan: &Plan) -> String {
     });
     aligned(&mut text, networks.collect());
     text.push_str("\nnodes\n");
-    let nodes = plan.nodes().iter().flat_map(|node| node_rows(node));
+    let nodes = plan.nodes().iter().flat_map(node_rows);
     aligned(&mut text, nodes.collect());
     if !plan.pairs().is_empty() {
         text.push_str("\npairs\n");
