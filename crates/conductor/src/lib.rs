@@ -1,6 +1,6 @@
 //! Runs a scenario on an engine: carries out what it wants, tells it what happens.
 //!
-//! * [`run`]: one run, from an empty run directory to the verdict.
+//! * [`mod@run`]: one run, from an empty run directory to the verdict.
 //! * [`directory`]: the run directory and its log.
 //! * [`files`]: the files that nodes share, and whether an output equals one.
 //! * [`netns`]: the engine on network namespaces: fabric and node inits as one thing to command.
