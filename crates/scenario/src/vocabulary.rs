@@ -54,7 +54,7 @@ pub enum Input {
         /// What.
         report: NodeReport,
     },
-    /// The program printed a line. Needed only of nodes for which [`Scenario::follows`] is true.
+    /// The program printed a line. Needed only of nodes for which [`Scenario::follows`](crate::Scenario::follows) is true.
     Printed {
         /// Which node's.
         node: NodeId,
