@@ -3,7 +3,8 @@
 //! * [`config`]: what it carries; [`handle`]: how to start it, change it, ask it and stop it.
 //! * `worker`: the thread: take in what arrived, send what is due, sleep until the next deadline.
 //! * `switch`: where a frame goes; holds the [`link::Network`]s and does no I/O.
-//! * `ethernet`, `neighbour`, `segment`: hostile bytes: headers, ARP and neighbour discovery, segmentation offload.
+//! * `ethernet`, `neighbour`, `segment`, `join`: hostile bytes: headers, ARP and neighbour discovery, trains of segmentation
+//!   offload cut into packets and packets joined into trains.
 //! * `frame`: buffers that are used again and again, within a bound.
 //! * `receiver`, `ring`, `filter`, `socket`, `transmit`: packet(7): what arrives, in shared memory, chosen before it is
 //!   copied; opening; sending.
@@ -20,6 +21,7 @@ pub mod snapshot;
 mod ethernet;
 mod filter;
 mod frame;
+mod join;
 mod neighbour;
 mod receiver;
 mod ring;

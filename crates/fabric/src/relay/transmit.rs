@@ -1,4 +1,4 @@
-//! Sending: up to 64 frames of one interface with one system call.
+//! Sending: up to 64 messages to one interface with one system call, packets that continue each other in one message.
 #![allow(unsafe_code, reason = "sendmmsg with addresses of interfaces is outside of what safe wrappers offer")]
 
 use std::io;
@@ -7,42 +7,104 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
 use super::frame::Frame;
+use super::join::{LONGEST_HEADERS, Run};
 use super::socket::link_layer_address;
 
-/// Frames of one system call.
-pub(super) const BATCH: usize = 64;
+/// Messages of one system call.
+const MESSAGES: usize = 64;
 
-/// Sends `frames` (at most [`BATCH`]) to an interface; how many of them the kernel did not take.
-pub(super) fn send<'a>(socket: &OwnedFd, ifindex: u32, frames: impl IntoIterator<Item = &'a Frame>) -> u64 {
-    let mut address = link_layer_address(ifindex);
-    // SAFETY: all-zero is a valid `iovec` and a valid `mmsghdr`: null pointers and no lengths.
-    let (mut slices, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
-    let mut count = 0;
-    for (frame, (slice, message)) in frames.into_iter().zip(slices.iter_mut().zip(&mut messages)) {
-        let bytes = frame.bytes();
-        *slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        message.msg_hdr.msg_iov = ptr::from_mut(slice);
-        message.msg_hdr.msg_iovlen = 1;
-        message.msg_hdr.msg_name = (&raw mut address).cast();
-        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        count += 1;
+/// Pieces of all messages of one system call.
+const PIECES: usize = 512;
+
+/// What became of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// How many of them have been dealt with.
+    pub(super) frames: usize,
+    /// How many of those the kernel did not take.
+    pub(super) refused: u64,
+}
+
+/// A message under construction: packets of a train, or one packet of any kind.
+struct Message<'a> {
+    run: Option<Run<'a>>,
+    /// Range in the list of pieces. Of a train the first is for its headers.
+    pieces: std::ops::Range<usize>,
+    frames: usize,
+}
+
+/// Sends frames to an interface, from the first on, as many as fit into one system call.
+pub(super) fn send<'a>(socket: &OwnedFd, ifindex: u32, frames: impl IntoIterator<Item = &'a Frame>) -> Sent {
+    let mut pieces: Vec<&[u8]> = Vec::with_capacity(PIECES);
+    let mut messages: Vec<Message<'_>> = Vec::with_capacity(MESSAGES);
+    for frame in frames {
+        // A second frame of a train takes two more pieces.
+        if pieces.len() + 2 > PIECES {
+            break;
+        }
+        let packet = frame.bytes();
+        if let Some(message) = messages.last_mut()
+            && let Some(run) = &mut message.run
+            && run.append(packet)
+        {
+            if message.frames == 1 {
+                pieces.push(run.payload_of(pieces[message.pieces.start]));
+            }
+            pieces.push(run.payload_of(packet));
+            message.frames += 1;
+            message.pieces.end = pieces.len();
+            continue;
+        }
+        if messages.len() == MESSAGES {
+            break;
+        }
+        pieces.push(packet);
+        messages.push(Message { run: Run::of(packet), pieces: pieces.len() - 1..pieces.len(), frames: 1 });
     }
-    let (mut done, mut refused) = (0, 0);
-    while done < count {
-        // SAFETY: `done < count <= BATCH`; the messages from `done` to `count` point to `address` and to slices of
-        // frames, all of which outlive the call, and the kernel only reads through them.
-        let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr().add(done), (count - done) as libc::c_uint, 0)
-        };
+
+    let mut headers = [[0; LONGEST_HEADERS]; MESSAGES];
+    for (message, headers) in messages.iter().zip(&mut headers) {
+        if let (Some(run), 2..) = (&message.run, message.frames) {
+            let length = run.write_headers(headers);
+            pieces[message.pieces.start] = &headers[..length];
+        }
+    }
+    hand_over(socket, ifindex, &messages, &pieces)
+}
+
+fn hand_over(socket: &OwnedFd, ifindex: u32, messages: &[Message<'_>], pieces: &[&[u8]]) -> Sent {
+    let mut address = link_layer_address(ifindex);
+    let mut vectors: Vec<libc::iovec> = pieces
+        .iter()
+        .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() })
+        .collect();
+    let mut raw: Vec<libc::mmsghdr> = Vec::with_capacity(messages.len());
+    for message in messages {
+        // SAFETY: all-zero is a valid `mmsghdr`: null pointers and no lengths.
+        let mut header: libc::mmsghdr = unsafe { zeroed() };
+        let own = &mut vectors[message.pieces.clone()];
+        header.msg_hdr.msg_iov = own.as_mut_ptr();
+        header.msg_hdr.msg_iovlen = own.len() as _;
+        header.msg_hdr.msg_name = ptr::from_mut(&mut address).cast();
+        header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        raw.push(header);
+    }
+    let mut result = Sent { frames: messages.iter().map(|message| message.frames).sum(), refused: 0 };
+    let mut done = 0;
+    while done < raw.len() {
+        let left = &mut raw[done..];
+        // SAFETY: the messages point to `address` and to `vectors`, and those to frames and headers, all of which outlive
+        // the call; the kernel only reads through them.
+        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as libc::c_uint, 0) };
         match usize::try_from(sent) {
             Ok(sent) if sent > 0 => done += sent,
             _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
             // The first of those left is at fault; the others may pass.
             _ => {
-                refused += 1;
+                result.refused += messages[done].frames as u64;
                 done += 1;
             }
         }
     }
-    refused
+    result
 }

@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::receiver::Receiver;
 use super::ring::Received;
 use super::switch::Switch;
-use super::transmit;
+use super::transmit::{self, Sent};
 use super::{Lateness, RelayConfig, RelayPort, RelaySnapshot};
 use crate::clock;
 
@@ -154,13 +154,17 @@ impl Worker {
         }
         while let Some(slot) = self.touched.pop() {
             let outbox = &mut self.outboxes[slot];
-            for batch in outbox.frames.chunks(transmit::BATCH) {
-                let frames = batch.iter().map(|(frame, _)| frame);
-                self.unsendable += transmit::send(self.receiver.sending(), outbox.ifindex, frames);
-                let sent = clock::now();
-                for due in batch.iter().filter_map(|(_, due)| *due) {
-                    self.lateness.record(due, sent);
+            let mut rest = &outbox.frames[..];
+            while !rest.is_empty() {
+                let frames = rest.iter().map(|(frame, _)| frame);
+                let Sent { frames, refused } = transmit::send(self.receiver.sending(), outbox.ifindex, frames);
+                self.unsendable += refused;
+                let (sent, unsent) = rest.split_at(frames);
+                let now = clock::now();
+                for due in sent.iter().filter_map(|(_, due)| *due) {
+                    self.lateness.record(due, now);
                 }
+                rest = unsent;
             }
             outbox.frames.clear();
         }
