@@ -8,14 +8,24 @@ use std::time::Duration;
 
 use fabric::clock;
 use machine::{Span, Time};
-use nix::sys::time::TimeSpec;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeSpec, TimeVal};
 
 use super::lab::Node;
 
 const PORT: u16 = 5001;
 
-/// Gbit/s of payload that one TCP flow gets from `a` to `b`, after a second to open its window.
-pub(crate) fn tcp(a: &Node, b: &Node, time: Duration) -> f64 {
+/// What one TCP flow got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    /// Payload in Gbit/s.
+    pub(crate) rate: f64,
+    /// Seconds of CPU for a GB of payload, of both ends and all between: comparable also where a machine has other work.
+    pub(crate) cost: f64,
+}
+
+/// Sends by TCP from `a` to `b`, and measures after 0.7 s in which the window opens.
+pub(crate) fn tcp(a: &Node, b: &Node, time: Duration) -> Flow {
     let address = SocketAddr::new(b.addresses()[0], PORT);
     let (listening, is_listening) = mpsc::channel();
     let receiver = b.spawn(move || {
@@ -23,19 +33,22 @@ pub(crate) fn tcp(a: &Node, b: &Node, time: Duration) -> f64 {
         listening.send(()).expect("the bench waits");
         let (mut stream, _) = listener.accept().expect("the sender connects");
         let mut buffer = vec![0; 1 << 20];
-        let begin = clock::now() + Span::from_secs(1);
+        let begin = clock::now() + Span::from_millis(700);
         let end = begin + time.into();
-        let (mut counted, mut last) = (0, begin);
+        let (mut counted, mut last, mut cpu) = (0, begin, None);
         while let Ok(n @ 1..) = stream.read(&mut buffer) {
             let now = clock::now();
             if now > end {
                 break;
             }
             if now > begin {
+                cpu.get_or_insert_with(cpu_seconds);
                 (counted, last) = (counted + n, now);
             }
         }
-        counted as f64 * 8.0 / last.since(begin).as_nanos().max(1) as f64
+        let (bytes, nanos) = (counted.max(1) as f64, last.since(begin).as_nanos().max(1) as f64);
+        let spent = cpu_seconds() - cpu.unwrap_or_default();
+        Flow { rate: bytes * 8.0 / nanos, cost: spent * 1e9 / bytes }
     });
     is_listening.recv().expect("the receiver lives");
     a.spawn(move || {
@@ -44,6 +57,13 @@ pub(crate) fn tcp(a: &Node, b: &Node, time: Duration) -> f64 {
         while stream.write_all(&buffer).is_ok() {}
     });
     receiver.join().expect("the receiver ends")
+}
+
+/// Seconds of CPU that this process has used.
+fn cpu_seconds() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the process may ask about itself");
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
 /// Signed errors in nanoseconds.
