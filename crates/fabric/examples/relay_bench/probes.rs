@@ -9,6 +9,7 @@ use std::time::Duration;
 use fabric::clock;
 use machine::{Span, Time};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 use nix::sys::time::{TimeSpec, TimeVal};
 
 use super::lab::Node;
@@ -53,6 +54,8 @@ pub(crate) fn tcp(a: &Node, b: &Node, time: Duration) -> Flow {
     is_listening.recv().expect("the receiver lives");
     a.spawn(move || {
         let mut stream = TcpStream::connect(address).expect("the receiver listens");
+        // The usual CUBIC may leave slow start by a guess from delays (HyStart), which would measure its luck.
+        setsockopt(&stream, TcpCongestion, &"reno".into()).expect("every kernel has it");
         let buffer = vec![0; 1 << 20];
         while stream.write_all(&buffer).is_ok() {}
     });

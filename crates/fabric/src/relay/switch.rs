@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use link::{Delivery, Network, PartitionKey, PortId, Profile, To};
-use machine::{Seed, Time};
+use link::{Delivery, HalfLink, Network, PartitionKey, PortId, Profile, To};
+use machine::{Seed, Span, Time};
 
 use super::ethernet::{Header, Mac, is_group};
 use super::frame::{Frame, Shelf};
@@ -18,6 +18,7 @@ pub(super) struct Switch {
     /// (interface, domain, port), sorted by interface.
     interfaces: Vec<(u32, usize, PortId)>,
     shelf: Rc<Shelf>,
+    shortest_way: Span,
 }
 
 /// A frame that is due at an interface, at this time of the model.
@@ -63,7 +64,8 @@ impl Switch {
             domains.push(domain);
         }
         interfaces.sort_unstable_by_key(|(ifindex, ..)| *ifindex);
-        Switch { domains, interfaces, shelf: Shelf::new(config.memory.as_bytes() as usize) }
+        let shortest_way = shortest_way(&domains);
+        Switch { domains, interfaces, shelf: Shelf::new(config.memory.as_bytes() as usize), shortest_way }
     }
 
     /// A packet (`virtio_net_hdr` and frame) has arrived from a node. Returns the relay's own answer, if it has one: the
@@ -95,12 +97,18 @@ impl Switch {
         self.domains.iter().filter_map(|domain| domain.network.deadline()).min()
     }
 
+    /// The least time that any packet takes from its arrival to its deadline.
+    pub(super) fn shortest_way(&self) -> Span {
+        self.shortest_way
+    }
+
     pub(super) fn set_profile(&mut self, now: Time, port: RelayPort, profile: Profile) {
         let domain = &mut self.domains[port.network];
         let id = domain.id(port);
         domain.network.set_profile(now, id, &profile);
         domain.ports[port.port].profile = profile;
         domain.judge_trains();
+        self.shortest_way = shortest_way(&self.domains);
     }
 
     pub(super) fn partition(&mut self, now: Time, key: PartitionKey, lists: &[Vec<RelayPort>]) {
@@ -251,10 +259,18 @@ impl Domain {
     }
 }
 
+fn shortest_way(domains: &[Domain]) -> Span {
+    let least = |half: &HalfLink| half.delay.saturating_sub(half.jitter);
+    let ways = domains.iter().filter_map(|domain| {
+        let up = domain.ports.iter().map(|port| least(&port.profile.up)).min()?;
+        let down = domain.ports.iter().map(|port| least(&port.profile.down)).min()?;
+        Some(up + down)
+    });
+    ways.min().unwrap_or(Span::ZERO)
+}
+
 #[cfg(test)]
 mod tests {
-    use link::HalfLink;
-    use machine::Span;
 
     use super::*;
     use crate::relay::PortConfig;

@@ -39,6 +39,12 @@ const TAKE_IN: usize = 256;
 /// Frames collected before they are sent.
 const COLLECT: usize = 256;
 
+/// The most that packets wait for each other, …
+const MOST_WAITING: Span = Span::from_micros(50);
+
+/// … and of which share of the shortest way's delay that is at most one part.
+const WAITING_SHARE: u64 = 10;
+
 /// The state of the thread.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -54,6 +60,10 @@ pub(super) struct Worker {
     truncated: u64,
     unsendable: u64,
     latest_arrival: Time,
+    /// Whether the round under way took anything in or sent anything.
+    worked: bool,
+    /// When the last round began that did.
+    last_work: Time,
 }
 
 /// What is to be sent to one interface.
@@ -84,6 +94,8 @@ impl Worker {
             truncated: 0,
             unsendable: 0,
             latest_arrival: Time::ZERO,
+            worked: false,
+            last_work: Time::ZERO,
         }
     }
 
@@ -92,6 +104,7 @@ impl Worker {
         favour_this_thread();
         loop {
             let began = clock::now();
+            self.worked = false;
             let took_all = self.take_in(began);
             // What is still in the ring has arrived before: the model must see it before anything later happens.
             let horizon = if took_all { began } else { self.latest_arrival };
@@ -100,6 +113,7 @@ impl Worker {
                 return self.snapshot();
             }
             if took_all && sent_all {
+                self.gather(began);
                 self.sleep();
             }
         }
@@ -108,9 +122,10 @@ impl Worker {
     /// Takes arrivals into the model; whether those were all.
     fn take_in(&mut self, now: Time) -> bool {
         let realtime = RealtimeOffset::read(now);
-        let Worker { receiver, switch, latest_arrival, truncated, .. } = self;
+        let Worker { receiver, switch, latest_arrival, truncated, worked, .. } = self;
         for _ in 0..TAKE_IN {
             let take = |received: Received<'_>| {
+                *worked = true;
                 // The time of arrival is the kernel's, so a late wake-up does not add to the delay.
                 let arrival = realtime.monotonic(received.realtime).max(*latest_arrival).min(now);
                 *latest_arrival = arrival;
@@ -153,6 +168,7 @@ impl Worker {
             put_out(&mut self.outboxes, &mut self.touched, due.slot, due.frame, Some(due.at));
         }
         while let Some(slot) = self.touched.pop() {
+            self.worked = true;
             let outbox = &mut self.outboxes[slot];
             let mut rest = &outbox.frames[..];
             while !rest.is_empty() {
@@ -214,15 +230,37 @@ impl Worker {
         }
     }
 
+    /// Under load, lets arrivals and deadlines come together before they are dealt with: work of one round costs little more
+    /// for many packets than for one. Arrivals may wait because the kernel stamps them, and deadlines for a small share of
+    /// the delay. A packet that is alone is never held back.
+    fn gather(&mut self, began: Time) {
+        if !self.worked {
+            return;
+        }
+        let before = std::mem::replace(&mut self.last_work, began);
+        let patience = (self.switch.shortest_way() / WAITING_SHARE).min(MOST_WAITING);
+        if began.since(before) > patience * 2 {
+            return;
+        }
+        let left = (began + patience).since(clock::now());
+        if !left.is_zero() {
+            self.wait(Some(left), false);
+        }
+    }
+
     /// Waits for a frame, a command or the next deadline.
     fn sleep(&self) {
         let timeout = self.switch.deadline().map(|deadline| deadline.since(clock::now()));
-        if timeout == Some(Span::ZERO) {
-            return;
+        if timeout != Some(Span::ZERO) {
+            self.wait(timeout, true);
         }
+    }
+
+    /// Waits for a command at most so long, and for frames if `listens`.
+    fn wait(&self, timeout: Option<Span>, listens: bool) {
         let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut watched = [watch(self.wake.as_raw_fd()), watch(-1), watch(-1)]; // -1 is ignored
-        for (entry, socket) in watched[1..].iter_mut().zip(self.receiver.sockets()) {
+        for (entry, socket) in watched[1..].iter_mut().zip(self.receiver.sockets().filter(|_| listens)) {
             entry.fd = socket.fd().as_raw_fd();
         }
         let timeout = timeout.map(|span| libc::timespec {
