@@ -119,6 +119,16 @@ pub(crate) fn obey(start: NodeStart) -> i32 {
                     Err(why) => why.kind().to_string(),
                 }
             }
+            (Some("pour"), Some(count)) => match kept.last_mut().unwrap().write_all(&vec![7; count.parse().unwrap()]) {
+                Ok(()) => "ok".to_owned(),
+                Err(why) => why.kind().to_string(),
+            },
+            (Some("drain"), Some(count)) => {
+                match kept.last_mut().unwrap().read_exact(&mut vec![0; count.parse().unwrap()]) {
+                    Ok(()) => "ok".to_owned(),
+                    Err(why) => why.kind().to_string(),
+                }
+            }
             // Closing with unsent bytes leaves connections behind, as the death of a program does.
             (Some("close"), _) => {
                 kept.clear();

@@ -79,6 +79,46 @@ fn a_cut_node_is_alone_until_it_is_restored() {
 }
 
 #[test]
+fn each_packet_of_a_train_meets_its_own_fate() {
+    const COUNT: u64 = 6_000_000;
+    in_child(Who::Ordinary, || {
+        let yaml = "name: t\nshaper: relay\nlinks: { l: { up: { delay: 1ms, loss: 1% }, down: { delay: 1ms } } }\n\
+            nodes: { a: { run: [x], link: l }, b: { run: [x], link: l } }\n";
+        let plan = plan(yaml);
+        raised(&plan, |_, fabric, nodes, runtime| {
+            let at = std::net::SocketAddr::new(plan.node(nodes[1].id).interfaces[0].address, 80);
+            assert_eq!(tell(&nodes[1], &format!("listen {at}")), "ok");
+            assert_eq!(tell(&nodes[0], &format!("connect {at}")), "ok");
+            assert_eq!(tell(&nodes[1], "accept"), "ok");
+            let drained = std::thread::scope(|scope| {
+                let drained = scope.spawn(|| tell(&nodes[1], &format!("drain {COUNT}")));
+                assert_eq!(tell(&nodes[0], &format!("pour {COUNT}")), "ok");
+                drained.join().unwrap()
+            });
+            assert_eq!(drained, "ok");
+            let handed_over = tell(&nodes[0], "sh sed -n 's/^ *eth0://p' /proc/net/dev");
+            let handed_over: u64 = handed_over.split_whitespace().nth(9).unwrap().parse().unwrap();
+            let snapshot = runtime.block_on(fabric.snapshot()).unwrap().unwrap();
+            let up = snapshot.networks[0].ports[0].up;
+            assert!(up.offered.packets >= COUNT / 1448 && up.offered.bytes <= 1514 * up.offered.packets, "{up:?}");
+            // At least 4143 packets at 1 %: 41 − 5 σ of 6.4.
+            assert!(up.dropped.loss.packets >= 9, "{up:?}");
+            assert_eq!(snapshot.own_losses(), 0);
+            if kernel_relays_trains() {
+                assert!(handed_over < up.offered.packets / 2, "{handed_over} handed over, {up:?}");
+            }
+        });
+    });
+}
+
+/// Before Linux 6.2 senders hand over packet by packet.
+fn kernel_relays_trains() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|digits| digits.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(2))
+}
+
+#[test]
 fn connections_of_a_dead_program_say_nothing_after_the_purge() {
     in_child(Who::Ordinary, || {
         let plan = plan(RELAYED);
