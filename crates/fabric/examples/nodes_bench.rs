@@ -1,6 +1,7 @@
 //! What nodes cost, beside the bare system calls in the same run.
 //!
-//! `cargo run --release -p fabric --example nodes_bench [-- NODES…]`, as root or as an ordinary user. A node counts as up
+//! `cargo run --release -p fabric --example nodes_bench [-- [--rounds N] NODES…]`, as root or as an ordinary user; medians of
+//! the rounds, in which all take turns. A node counts as up
 //! when its links carry packets and a program has been started in it and has ended (`/bin/true`).
 //!
 //! The floor is a loop without protocol, error handling or order: clone into the same namespaces, one netlink send with the
@@ -24,21 +25,55 @@ use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth}
 use topology::{Overrides, Plan, Source};
 
 fn main() {
-    let counts: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = arguments.iter().skip_while(|word| *word != "--rounds").nth(1).and_then(|word| word.parse().ok());
+    let counts = arguments.iter().enumerate().filter(|(at, _)| *at == 0 || arguments[at - 1] != "--rounds");
+    let counts: Vec<usize> = counts.filter_map(|(_, word)| word.parse().ok()).collect();
     let counts = if counts.is_empty() { vec![100, 1000] } else { counts };
     let privilege = if nix::unistd::geteuid().is_root() { "root" } else { "rootless" };
     println!("nodes  privilege  what                  up ms  ms/node  x floor  gone ms");
     for count in counts {
-        let mut floor = f64::MAX;
-        for workers in [1, 2] {
-            let (up, gone) = measure(move |_| floor_up(count, workers));
-            floor = floor.min(up);
-            line(count, privilege, &format!("floor, {workers} at a time"), up, gone, None);
+        compare(count, rounds.unwrap_or(1), privilege);
+    }
+}
+
+/// Way to make nodes.
+#[derive(Clone, Copy, Debug)]
+enum Maker {
+    Floor { workers: usize },
+    Fabric { shaper: &'static str, spawners: usize },
+}
+
+/// Measures all makers in turn, and prints medians.
+fn compare(count: usize, rounds: usize, privilege: &str) {
+    let floor = |workers| Maker::Floor { workers };
+    let fabric = |shaper, spawners| Maker::Fabric { shaper, spawners };
+    let makers = [floor(1), floor(2), fabric("relay", 1), fabric("relay", 2), fabric("auto", 1)];
+    let mut found = makers.map(|_| (Vec::new(), Vec::new()));
+    for _ in 0..rounds {
+        for (maker, (ups, gones)) in makers.iter().zip(&mut found) {
+            let (up, gone) = match *maker {
+                Maker::Floor { workers } => measure(move |_| floor_up(count, workers)),
+                Maker::Fabric { shaper, spawners } => {
+                    measure(move |sandbox| fabric_up(sandbox, count, shaper, spawners))
+                }
+            };
+            ups.push(up);
+            gones.push(gone);
         }
-        for (shaper, workers) in [("relay", 1), ("relay", 2), ("auto", 1)] {
-            let (up, gone) = measure(move |sandbox| fabric_up(sandbox, count, shaper, workers));
-            let carrier = if shaper == "auto" && count <= 1023 { "bridge" } else { "relay" };
-            line(count, privilege, &format!("{carrier}, {workers} spawner(s)"), up, gone, Some(up / floor));
+    }
+    let mut least = f64::MAX;
+    for (maker, (ups, gones)) in makers.iter().zip(&mut found) {
+        let (up, gone) = (median(ups), median(gones));
+        match *maker {
+            Maker::Floor { workers } => {
+                least = least.min(up);
+                line(count, privilege, &format!("floor, {workers} at a time"), up, gone, None);
+            }
+            Maker::Fabric { shaper, spawners } => {
+                let carrier = if shaper == "auto" && count <= 1023 { "bridge" } else { "relay" };
+                line(count, privilege, &format!("{carrier}, {spawners} spawner(s)"), up, gone, Some(up / least));
+            }
         }
     }
 }
@@ -46,6 +81,11 @@ fn main() {
 fn line(count: usize, privilege: &str, what: &str, up: f64, gone: f64, ratio: Option<f64>) {
     let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     println!("{count:5}  {privilege:9}  {what:20}  {up:5.0}  {:7.3}  {ratio:>7}  {gone:7.0}", up / count as f64);
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Milliseconds that `work` says it took, and those from its end until the last process is gone. Waits until the kernel
