@@ -157,6 +157,14 @@ impl Manifest {
         self.whole
     }
 
+    /// Whether both have the same hashes; `None` if they cannot be compared, because they cut the file otherwise.
+    pub fn same_hashes(&self, other: &Manifest) -> Option<bool> {
+        if self.pieces == other.pieces && !self.hashes.is_empty() && !other.hashes.is_empty() {
+            return Some(self.hashes == other.hashes);
+        }
+        Some(self.whole? == other.whole?)
+    }
+
     /// Names the content: equal for equal hashes of an equally cut file.
     pub fn digest(&self) -> Digest {
         let mut sha = Sha256::new();

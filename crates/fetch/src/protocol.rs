@@ -3,7 +3,7 @@
 //! A driver feeds [`Input`]s, and carries out [`Output`]s:
 //!
 //! * **Requests** are named by a [`RequestId`], never used twice. Each ends with one [`Input::Described`] (a describing
-//!   one that succeeded) or one [`Input::Closed`], unless the engine cancelled it: then nothing more need be said of it,
+//!   one that succeeded; with [`Hashes::Awaited`] it goes on until [`Input::Hashes`]) or one [`Input::Closed`], unless the engine cancelled it: then nothing more need be said of it,
 //!   and what is said is ignored (late body bytes are counted as wasted).
 //!   With the last byte that it wanted a range is over for the engine: it may give the next one at once, and does not
 //!   wait for `Closed` with [`CloseReason::Complete`].
@@ -62,8 +62,27 @@ pub struct Description {
     pub validator: Option<Validator>,
     /// Whether it serves byte ranges.
     pub ranges: bool,
-    /// The hashes it publishes, if it does.
-    pub manifest: Option<Arc<Manifest>>,
+    /// The hashes it publishes.
+    pub hashes: Hashes,
+}
+
+/// What a source says of hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hashes {
+    /// There are none, or nobody asked.
+    Unpublished,
+    /// They are on their way, or still being computed: [`Input::Hashes`] follows. Bytes are fetched meanwhile, and
+    /// checked when it comes.
+    Awaited,
+    /// These.
+    Published(Arc<Manifest>),
+}
+
+impl Description {
+    /// The hashes, if they are known.
+    pub fn manifest(&self) -> Option<&Arc<Manifest>> {
+        if let Hashes::Published(manifest) = &self.hashes { Some(manifest) } else { None }
+    }
 }
 
 /// What the head of an answer says about the body that follows.
@@ -109,6 +128,13 @@ pub enum Input {
         request: RequestId,
         /// What was learnt.
         description: Description,
+    },
+    /// The hashes that a description left [`Hashes::Awaited`].
+    Hashes {
+        /// The describing request, which is over now.
+        request: RequestId,
+        /// What came; `None` if the source has none after all.
+        manifest: Option<Arc<Manifest>>,
     },
     /// The head of the answer to an [`Output::Open`] came, with status 206 (or 200: the whole file follows).
     Opened {
@@ -175,13 +201,14 @@ pub enum Input {
 /// What an engine wants done.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Connect, and learn length, entity tag and range support; hashes too if `manifest`. Answer `Described` or `Closed`.
+    /// Connect, and learn length, entity tag and range support; hashes too if `manifest`. Answer `Described` as soon as
+    /// the file is known, whether the hashes are or not; or `Closed`.
     Describe {
         /// The new request.
         request: RequestId,
         /// Whom to ask.
         source: SourceId,
-        /// Whether to fetch the hashes; without them the description may leave `manifest` empty.
+        /// Whether to fetch the hashes; else the description may leave them unpublished.
         manifest: bool,
     },
     /// Ask for a range, with `If-Range`/`If-Match` on `validator` as the protocol allows.
@@ -270,6 +297,16 @@ pub enum Note {
         resumed: u64,
         /// Number of pieces that are rehashed before they count.
         rehashed: u32,
+    },
+    /// Hashes of the pieces came, for a file that was begun without: what is here is checked against them.
+    Hashed {
+        /// Bytes that are here.
+        here: u64,
+    },
+    /// The hashes that a source said to follow did not come in time, and are waited for no longer.
+    HashesMissing {
+        /// The source.
+        source: SourceId,
     },
     /// What was fetched so far is of another file; it starts again from nothing.
     Restarted {
@@ -392,6 +429,8 @@ pub enum Why {
     Rebalance,
     /// To sync the journal.
     Sync,
+    /// To wait no longer for hashes.
+    Hashes,
 }
 
 impl fmt::Display for SourceState {

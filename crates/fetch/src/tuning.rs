@@ -81,6 +81,17 @@ pub const HEDGE_PER_MILLE: u64 = 4;
 /// The bytes that may always be fetched twice, however small the file.
 pub const HEDGE_FLOOR: u64 = 64 << 10;
 
+/// A whole file is not called so while a source may yet publish hashes: for this long after its last byte, and the time
+/// of [`HASHING_SPEED`]. A resumed file, which nothing else can vouch for, is not begun anew for as long.
+pub const HASHES_PATIENCE: Span = Span::from_secs(10);
+
+/// A server is given time to read and hash its file at this speed, in bytes per second: half of what an ordinary
+/// processor and disk do.
+pub const HASHING_SPEED: u64 = 200_000_000;
+
+/// Questions for hashes that may break off one after another before a source counts as one without hashes.
+pub const HASHES_ATTEMPTS: u32 = 3;
+
 /// Corrupt pieces after which a source is set apart.
 pub const CORRUPT_MAX: u32 = 8;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fetch::{
-    Aside, Boot, ByteRange, CloseReason, Config, Description, Digest, Engine, Head, Input, Manifest, Note, Outcome,
-    Output, RequestId, SourceId, SourceState, Validator,
+    Aside, Boot, ByteRange, CloseReason, Config, Description, Digest, Engine, Hashes, Head, Input, Manifest, Note,
+    Outcome, Output, RequestId, SourceId, SourceState, Validator,
 };
 use machine::{Machine, Span, Time};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn outputs(engine: &mut Engine) -> Vec<Output> {
 }
 
 fn description(length: u64, tag: &str) -> Description {
-    Description { length, validator: Validator::parse(tag), ranges: true, manifest: None }
+    Description { length, validator: Validator::parse(tag), ranges: true, hashes: Hashes::Unpublished }
 }
 
 fn describe(outputs: &[Output]) -> RequestId {
@@ -136,7 +136,8 @@ fn a_source_that_only_breaks_the_protocol_is_set_apart_and_then_nobody_is_left()
 
 #[derive(Clone, Debug)]
 enum Act {
-    Describe { length: u64, tag: bool, ranges: bool, hashed: bool },
+    Describe { length: u64, tag: bool, ranges: bool, hashes: u8 },
+    Hashes { length: u64, size: u32, none: bool },
     Open { start: u64, len: u64, total: u64, right: bool },
     Body(usize),
     Close(u8),
@@ -145,11 +146,18 @@ enum Act {
     Wait(u64),
 }
 
+fn manifest(length: u64, size: u32) -> Arc<Manifest> {
+    let hashes = vec![Digest::of(&[]); length.div_ceil(u64::from(size)) as usize];
+    Arc::new(Manifest::of_pieces(length, size, hashes, None).expect("a sound cut"))
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let length = || prop_oneof![Just(300_000u64), 0..1_000_000u64, any::<u64>()];
     prop_oneof![
-        2 => (length(), any::<bool>(), any::<bool>(), any::<bool>())
-            .prop_map(|(length, tag, ranges, hashed)| Act::Describe { length, tag, ranges, hashed }),
+        2 => (length(), any::<bool>(), any::<bool>(), 0..3u8)
+            .prop_map(|(length, tag, ranges, hashes)| Act::Describe { length, tag, ranges, hashes }),
+        1 => (length(), 20_000..60_000u32, any::<bool>())
+            .prop_map(|(length, size, none)| Act::Hashes { length, size, none }),
         4 => (length(), length(), length(), prop::bool::weighted(0.97))
             .prop_map(|(start, len, total, right)| Act::Open { start, len, total, right }),
         8 => (1..200_000usize).prop_map(Act::Body),
@@ -167,6 +175,7 @@ proptest! {
         let mut engine = Engine::new(Config::new(Boot([1; 16])));
         (0..3).for_each(|_| _ = engine.add_source(at(0)));
         let mut probes: Vec<RequestId> = Vec::new();
+        let mut awaited: Vec<RequestId> = Vec::new();
         let mut ranges: BTreeMap<RequestId, (SourceId, ByteRange)> = BTreeMap::new();
         let mut disk: Vec<Input> = Vec::new();
         let (mut now, mut length, mut finished) = (0, 0, false);
@@ -181,6 +190,7 @@ proptest! {
                     }
                     Output::Cancel { request } => {
                         probes.retain(|open| *open != request);
+                        awaited.retain(|open| *open != request);
                         ranges.remove(&request);
                     }
                     Output::Prepare { length: new, .. } => length = new,
@@ -200,14 +210,18 @@ proptest! {
             let range = (!ranges.is_empty()).then(|| ranges.iter().nth(pick % ranges.len().max(1))).flatten();
             let range = range.map(|(request, (_, range))| (*request, *range));
             match act {
-                Act::Describe { length, tag, ranges, hashed } if !probes.is_empty() => {
+                Act::Describe { length, tag, ranges, hashes } if !probes.is_empty() => {
                     let request = probes.swap_remove(pick % probes.len());
-                    let few = (length > 0 && length <= 1_000_000 && hashed).then(|| {
-                        let hashes = vec![Digest::of(&[]); length.div_ceil(50_000) as usize];
-                        Arc::new(Manifest::of_pieces(length, 50_000, hashes, None).unwrap())
-                    });
+                    let hashes = match hashes {
+                        0 if length > 0 && length <= 1_000_000 => Hashes::Published(manifest(length, 50_000)),
+                        1 => {
+                            awaited.push(request);
+                            Hashes::Awaited
+                        }
+                        _ => Hashes::Unpublished,
+                    };
                     let validator = Validator::parse(if tag { "\"a\"" } else { "\"b\"" });
-                    let description = Description { length, validator, ranges, manifest: few };
+                    let description = Description { length, validator, ranges, hashes };
                     engine.handle(at(now), Input::Described { request, description });
                 }
                 Act::Open { start, len, total, right } => if let Some((request, asked)) = range {
@@ -243,7 +257,13 @@ proptest! {
                     now += millis;
                     engine.advance(at(now));
                 }
-                Act::Describe { .. } => {}
+                Act::Hashes { length: theirs, size, none } if !awaited.is_empty() => {
+                    let request = awaited.swap_remove(pick % awaited.len());
+                    let of = if size % 2 == 0 { length } else { theirs };
+                    let sound = !none && of > 0 && of <= 1_000_000;
+                    engine.handle(at(now), Input::Hashes { request, manifest: sound.then(|| manifest(of, size)) });
+                }
+                Act::Describe { .. } | Act::Hashes { .. } => {}
             }
             let progress = engine.progress();
             prop_assert!(progress.here <= progress.length.unwrap_or(0));

@@ -51,6 +51,16 @@ pub fn draw(seed: u64) -> Drawn {
     let (mut corrupt, mut streams) = (false, false);
     for index in 0..count {
         let mut server = Server::new(0, rate(&mut chance), Span::from_millis(chance.random_range(1..120)));
+        if hashed {
+            server.hashless = chance.random_bool(0.2);
+            server.hashes_at = match chance.random_range(0..20) {
+                0..14 => Time::ZERO,
+                14..19 => Time::ZERO + Span::from_millis(chance.random_range(0..PEACE.as_millis())),
+                _ => Time::MAX,
+            };
+        }
+        // Where versions differ, hashes of one say nothing of another.
+        server.hashless &= !other;
         if index > 0 && (hashed || told) && chance.random_bool(0.12) {
             server.corrupt_every = chance.random_range(1..40);
             corrupt = true;

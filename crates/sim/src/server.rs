@@ -5,7 +5,7 @@
 //! path; connections share the server's link chunk by chunk. Rates count whole frames, so 1448 of 1514 bytes are payload.
 
 use bytes::Bytes;
-use fetch::{ByteRange, Description, Digest, Manifest, RequestId, Validator};
+use fetch::{ByteRange, Description, Digest, Hashes, Manifest, RequestId, Validator};
 use machine::{Rate, Seed, Size, Span, Time};
 use rand::Rng;
 use std::sync::Arc;
@@ -83,6 +83,10 @@ pub struct Server {
     pub ranges: bool,
     /// One in this many chunks has a flipped bit; never if zero.
     pub corrupt_every: u32,
+    /// Whether it keeps the hashes of its file to itself.
+    pub hashless: bool,
+    /// Until when it computes hashes; those who ask wait. For ever if [`Time::MAX`].
+    pub hashes_at: Time,
     /// How it is now.
     pub health: Health,
     /// Counts its lives: what was opened in another is dead.
@@ -90,6 +94,8 @@ pub struct Server {
     /// Lives before this one ended with the links cut: nothing of them arrives any more.
     pub(crate) cut_before: u32,
     pub(crate) answers: Vec<Answer>,
+    /// Clients that wait for hashes.
+    promised: Vec<(RequestId, u32)>,
     warm: Vec<(Time, u64)>,
     link_free: Time,
     turn: usize,
@@ -126,25 +132,53 @@ impl Server {
             round_trip,
             ranges: true,
             corrupt_every: 0,
+            hashless: false,
+            hashes_at: Time::ZERO,
             health: Health::Up,
             life: 0,
             cut_before: 0,
             answers: Vec::new(),
+            promised: Vec::new(),
             warm: Vec::new(),
             link_free: Time::ZERO,
             turn: 0,
         }
     }
 
-    /// What it says about its file.
-    pub(crate) fn description(&self, contents: &[Content]) -> Description {
+    /// What it says about its file, to one that asks for hashes too or not.
+    pub(crate) fn description(&self, contents: &[Content], manifest: bool) -> Description {
         let content = &contents[self.content];
+        let publishes = manifest && self.manifest(contents).is_some();
         Description {
             length: content.bytes.len() as u64,
             validator: content.validator.clone(),
             ranges: self.ranges,
-            manifest: content.manifest.clone(),
+            hashes: if publishes { Hashes::Awaited } else { Hashes::Unpublished },
         }
+    }
+
+    /// The hashes that it publishes.
+    pub(crate) fn manifest(&self, contents: &[Content]) -> Option<Arc<Manifest>> {
+        contents[self.content].manifest.clone().filter(|_| !self.hashless)
+    }
+
+    /// A client will get the hashes when they are computed; tells when, if ever.
+    pub(crate) fn promise(&mut self, now: Time, request: RequestId, client_life: u32) -> Option<Time> {
+        self.promised.push((request, client_life));
+        // They are asked for by a second request on the same connection.
+        (self.hashes_at < Time::MAX).then(|| self.hashes_at.max(now + self.round_trip))
+    }
+
+    /// Whether a client waits for hashes, which it gets now.
+    pub(crate) fn keep_promise(&mut self, request: RequestId, client_life: u32) -> bool {
+        let before = self.promised.len();
+        self.promised.retain(|waiting| *waiting != (request, client_life));
+        self.promised.len() < before
+    }
+
+    /// Whether this request will get hashes if nothing befalls the server.
+    pub(crate) fn owes_hashes(&self, request: RequestId, client_life: u32) -> bool {
+        self.promised.contains(&(request, client_life)) && self.hashes_at < Time::MAX
     }
 
     /// How long a request takes to reach it: at once on a warm connection, after a handshake on a new one. And the
@@ -169,19 +203,23 @@ impl Server {
         self.answers.push(Answer { request, client_life, range, content: self.content, window, in_flight: 0 });
     }
 
-    /// Everything open is gone.
-    pub(crate) fn die(&mut self) -> Vec<Answer> {
+    /// Everything open is gone; whose requests those were.
+    pub(crate) fn die(&mut self) -> Vec<(RequestId, u32)> {
         self.life += 1;
         self.warm.clear();
-        std::mem::take(&mut self.answers)
+        let answers = std::mem::take(&mut self.answers);
+        let cut = answers.into_iter().map(|answer| (answer.request, answer.client_life));
+        cut.chain(std::mem::take(&mut self.promised)).collect()
     }
 
     pub(crate) fn cancel(&mut self, request: RequestId, client_life: u32) {
         self.answers.retain(|answer| (answer.request, answer.client_life) != (request, client_life));
+        self.keep_promise(request, client_life);
     }
 
     pub(crate) fn forget_client(&mut self) {
         self.answers.clear();
+        self.promised.clear();
         self.warm.clear();
     }
 

@@ -20,7 +20,7 @@ impl Engine {
         if self.finished || file.received.bytes() == file.pieces.length() {
             return;
         }
-        if !file.rehash.is_empty() && file.pool.bytes() < tuning::REHASH_FIRST {
+        if file.rehash_first && !file.rehash.is_empty() && file.pool.bytes() < tuning::REHASH_FIRST {
             return;
         }
         let mut hungry: Vec<SourceId> =
@@ -233,7 +233,8 @@ impl Engine {
         }
         let request = self.requests.get_mut(&last)?;
         request.want = ByteRange::new(request.want.start, cut);
-        if request.want.is_empty() {
+        if self.file.as_ref()?.received.contains(request.want) {
+            // Nothing is left, or nothing that a stream from the start would bring is missing.
             self.cancel(last);
         }
         let missing = self.file.as_ref()?.received.gaps(stolen);
@@ -271,23 +272,26 @@ impl Engine {
         let mut best: Option<(f64, ByteRange)> = None;
         for (request, late) in &self.requests {
             let owner = &self.sources[late.source.0];
+            // Of a stream without ranges, parts may be here already.
+            let Some(want) = file.received.gaps(late.want).first().copied() else { continue };
             let covered =
-                || self.requests.iter().any(|(other, r)| other != request && !r.want.intersect(late.want).is_empty());
-            let suspect = file.blame.keys().any(|piece| !file.pieces.range(*piece).intersect(late.want).is_empty());
-            if late.source == id
-                || late.alone
-                || suspect
-                || late.want.is_empty()
-                || file.hedged + late.want.len() > budget
-                || covered()
-            {
+                || self.requests.iter().any(|(other, r)| other != request && !r.want.intersect(want).is_empty());
+            let mut suspects = file.blame.keys().filter(|piece| !file.pieces.range(**piece).intersect(want).is_empty());
+            let allowed = if late.alone {
+                // From two sources it proves nothing against either if it is corrupt again; then it is fetched alone
+                // again. So only one that may be innocent hedges.
+                suspects.all(|piece| self.may_send(*piece, id)).then_some(budget.max(2 * u64::from(file.pieces.size())))
+            } else {
+                suspects.next().is_none().then_some(budget)
+            };
+            if late.source == id || allowed.is_none_or(|most| file.hedged + want.len() > most) || covered() {
                 continue;
             }
-            let mine = or_guess(hedger.latency).as_secs_f64() + late.want.len() as f64 / speed;
+            let mine = or_guess(hedger.latency).as_secs_f64() + want.len() as f64 / speed;
             let theirs = self.time_to_end(now, *request);
             let worth = owner.is_hesitant(now) || theirs > 1.5 * mine + 0.01;
             if worth && best.is_none_or(|(longest, _)| theirs > longest) {
-                best = Some((theirs, late.want));
+                best = Some((theirs, want));
             }
         }
         best.map(|(_, range)| range)

@@ -5,7 +5,7 @@ use machine::{Span, Time};
 use super::identify::cut;
 use super::source::Stage;
 use super::{Engine, Probe, or_guess};
-use crate::protocol::{Aside, CloseReason, Description, Note, Output, RequestId, SourceId, SourceState, Why};
+use crate::protocol::{Aside, CloseReason, Description, Hashes, Note, Output, RequestId, SourceId, SourceState, Why};
 use crate::tuning;
 
 impl Engine {
@@ -13,7 +13,7 @@ impl Engine {
     pub(super) fn ask(&mut self, now: Time, id: SourceId) {
         let request = self.new_request();
         let source = &mut self.sources[id.0];
-        let manifest = source.description.as_ref().is_none_or(|known| known.manifest.is_none());
+        let manifest = source.description.as_ref().is_none_or(|known| known.manifest().is_none());
         let latency = source.latency;
         source.asked += 1;
         // The first question of an outage has time to be answered before the next one goes out beside it.
@@ -49,24 +49,30 @@ impl Engine {
         self.timers.cancel(Why::Unanswered(request));
         let id = probe.source;
         let source = &mut self.sources[id.0];
-        if !probe.manifest
-            && let Some(known) = source.description.take()
-        {
-            if known.length != description.length || known.validator != description.validator {
+        if !probe.manifest {
+            let same =
+                |known: &Description| (known.length, &known.validator) == (description.length, &description.validator);
+            let Some(known) = source.description.take().filter(same) else {
                 // Another file under the same name: its hashes are needed before it can be judged.
                 self.ask(now, id);
                 return;
-            }
-            description.manifest = known.manifest;
+            };
+            description.hashes = known.hashes;
         }
-        if description.manifest.as_ref().is_some_and(|manifest| manifest.pieces().length() != description.length) {
-            description.manifest = None;
+        if let Hashes::Published(manifest) = description.hashes {
+            description.hashes = Hashes::Published(self.shared(manifest));
+            description.drop_unfit_hashes();
         }
         if cut(&description).is_none() {
             // A length beyond all bounds.
             self.violated(now, id);
             return;
         }
+        self.forget_hashes(id);
+        if description.hashes == Hashes::Awaited {
+            self.awaited.insert(request, id);
+        }
+        let source = &mut self.sources[id.0];
         source.description = Some(description);
         source.latency.get_or_insert(now.since(probe.asked) / 2);
         source.heard = now;
@@ -87,6 +93,9 @@ impl Engine {
             self.timers.cancel(Why::Unanswered(request));
             self.question_failed(now, probe, why);
             return;
+        }
+        if let Some(id) = self.awaited.remove(&request) {
+            return self.hashes_broke_off(now, id);
         }
         let Some(over) = self.release(request) else { return };
         let others = !self.sources[over.source.0].requests.is_empty();
@@ -138,6 +147,7 @@ impl Engine {
     /// A source does not deliver: its ranges go to the others, and it is asked until it answers again.
     pub(super) fn down(&mut self, now: Time, id: SourceId, why: CloseReason) {
         self.cancel_requests(id);
+        self.forget_hashes(id);
         let source = &mut self.sources[id.0];
         if source.stage == Stage::Aside {
             return;
@@ -163,6 +173,7 @@ impl Engine {
     pub(super) fn set_apart(&mut self, id: SourceId, why: Aside) {
         self.cancel_requests(id);
         self.drop_probes(id);
+        self.forget_hashes(id);
         self.sources[id.0].stage = Stage::Aside;
         self.timers.cancel(Why::Probe(id));
         self.tell(id, SourceState::SetApart(why));
@@ -229,7 +240,7 @@ impl Engine {
         }
     }
 
-    fn drop_probes(&mut self, id: SourceId) {
+    pub(super) fn drop_probes(&mut self, id: SourceId) {
         let open: Vec<RequestId> =
             self.probes.iter().filter(|(_, p)| p.source == id).map(|(request, _)| *request).collect();
         for request in open {

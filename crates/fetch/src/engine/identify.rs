@@ -11,13 +11,15 @@ use crate::bitmap::Bitmap;
 use crate::journal::{self, Header, Replay, Writer};
 use crate::manifest::{Digest, Manifest, Validator};
 use crate::pieces::{PieceIndex, Pieces};
-use crate::protocol::{Aside, Description, Note, Output, SourceId, SourceState};
+use crate::protocol::{Aside, Description, Generation, Note, Output, SourceId, SourceState};
 use crate::ranges::RangeSet;
 
 /// The file being fetched.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) description: Description,
+    /// Bytes given to the disk under this generation or a later one are of this file.
+    pub(super) begun: Generation,
     pub(super) pieces: Pieces,
     /// Bytes that are here: received, or found on the disk.
     pub(super) received: RangeSet,
@@ -27,34 +29,39 @@ pub(super) struct File {
     pub(super) recorded_bytes: u64,
     /// Bytes of a piece given to the disk and not yet reported written.
     pub(super) unwritten: BTreeMap<PieceIndex, u64>,
+    /// All bytes given to the disk and not yet reported written.
     pub(super) backlog: u64,
-    /// Who sent parts of a piece that is not recorded yet.
+    /// Those of them that were given before the pieces had hashes.
+    pub(super) draining: u64,
+    /// Who sent parts of a piece that is not verified yet.
     pub(super) senders: BTreeMap<PieceIndex, Vec<SourceId>>,
     /// Pieces that failed their hash, and how often each source sent them so.
     pub(super) blame: BTreeMap<PieceIndex, BTreeMap<SourceId, u32>>,
     pub(super) journal: Writer,
     /// How many records the sync under way covers.
     pub(super) syncing: Option<u32>,
-    /// Pieces found on the disk that must be rehashed before they count.
+    /// Pieces that were here before their hashes, and must be rehashed before they count.
     pub(super) rehash: VecDeque<PieceIndex>,
+    /// Whether to ask for little before the rehash is over.
+    pub(super) rehash_first: bool,
+    /// Pieces being hashed, and whether they come from `rehash`.
+    pub(super) hashing: BTreeMap<PieceIndex, bool>,
     /// Bytes asked for twice on purpose.
     pub(super) hedged: u64,
     pub(super) hashing_whole: bool,
+    /// Since when nothing but hashes is missing.
+    pub(super) waiting: Option<Time>,
 }
 
 impl File {
     /// The manifest, if it can check pieces.
     pub(super) fn piece_hashes(&self) -> Option<&Arc<Manifest>> {
-        self.description.manifest.as_ref().filter(|manifest| manifest.has_pieces())
+        self.description.manifest().filter(|manifest| manifest.has_pieces())
     }
 
     /// The published hash of the whole, where no piece can be checked by itself.
     pub(super) fn published_whole(&self) -> Option<Digest> {
-        self.description
-            .manifest
-            .as_ref()
-            .filter(|manifest| !manifest.has_pieces())
-            .and_then(|manifest| manifest.whole())
+        self.description.manifest().filter(|manifest| !manifest.has_pieces()).and_then(|manifest| manifest.whole())
     }
 }
 
@@ -67,8 +74,12 @@ impl Engine {
         if let Some(chosen) = self.choose() {
             self.adopt(now, chosen);
         }
+        if let Some(hashed) = self.better_hashed() {
+            self.check_against(hashed);
+        }
+        self.arm_hashes(now);
         let Some(ours) = self.file.as_ref().map(|file| file.description.clone()) else { return };
-        let mut odd = Vec::new();
+        let (mut odd, mut unsaid) = (Vec::new(), Vec::new());
         for index in 0..self.sources.len() {
             let source = &mut self.sources[index];
             let Some(theirs) = &source.description else { continue };
@@ -76,6 +87,9 @@ impl Engine {
                 Some(why) if source.stage != Stage::Aside => odd.push((SourceId(index), why)),
                 None if source.is_apart_for_its_file() => {
                     source.stage = Stage::Ready;
+                    if theirs.manifest().is_none() {
+                        unsaid.push(SourceId(index));
+                    }
                     self.tell(SourceId(index), SourceState::Alive);
                 }
                 _ => {}
@@ -83,50 +97,81 @@ impl Engine {
         }
         // Last, so that the sources of the file chosen now are back before anybody is counted out.
         odd.into_iter().for_each(|(id, why)| self.set_apart(id, why));
+        // Their hashes were of no interest while they were set apart.
+        unsaid.into_iter().for_each(|id| self.ask(now, id));
+    }
+
+    /// What sources say of their files, except such as are not believed any more.
+    fn offers(&self) -> impl Iterator<Item = &Description> {
+        self.sources.iter().filter_map(|source| {
+            let apart_for_conduct =
+                matches!(source.told, SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. }));
+            source.description.as_ref().filter(|offer| !apart_for_conduct && cut(offer).is_some())
+        })
+    }
+
+    /// How many sources may mean this file.
+    fn votes(&self, candidate: &Description) -> usize {
+        self.offers().filter(|offer| disagreement(candidate, offer).is_none()).count()
+    }
+
+    /// All offers, each with its votes.
+    fn counted(&self) -> Vec<(usize, &Description)> {
+        self.offers().map(|offer| (self.votes(offer), offer)).collect()
     }
 
     /// The description to fetch by, if it is another one than now: the one that most sources share. Of equals the one
-    /// chosen already, the one of the journal, the first.
+    /// chosen already, the one of the journal, the one with hashes, the first.
     fn choose(&self) -> Option<Description> {
-        let offers = || {
-            self.sources.iter().filter_map(|source| {
-                let apart_for_conduct =
-                    matches!(source.told, SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. }));
-                source.description.as_ref().filter(|_| !apart_for_conduct)
-            })
-        };
-        let votes = |candidate: &Description| offers().filter(|offer| disagreement(candidate, offer).is_none()).count();
+        let counted = self.counted();
         let mut best: Option<(usize, &Description)> = None;
-        for offer in offers().filter(|offer| cut(offer).is_some()) {
-            if best.is_none_or(|(most, _)| votes(offer) > most) {
-                best = Some((votes(offer), offer));
+        for (votes, offer) in &counted {
+            let refined = refined(&counted, offer).unwrap_or((*votes, offer));
+            if best.is_none_or(|(most, _)| refined.0 > most) {
+                best = Some(refined);
             }
         }
         let (most, best) = best?;
         if let Some(file) = &self.file {
-            return (most > votes(&file.description)).then(|| best.clone());
+            let is_another = disagreement(&file.description, best).is_some();
+            return (is_another && most > self.votes(&file.description)).then(|| best.clone());
         }
         let Some(remains) = &self.config.remains else { return Some(best.clone()) };
-        let Ok(replay) = journal::replay(&remains.journal) else { return Some(best.clone()) };
-        if let Some(same) = offers().find(|offer| self.is_same_file(&replay.header, offer)) {
-            return Some(same.clone());
+        let replay = journal::replay(&remains.journal);
+        if let Ok(replay) = &replay
+            && let Some(same) = self.offers().find(|offer| self.is_same_file(&replay.header, offer))
+        {
+            return Some(refined(&counted, same).map_or(same, |(_, offer)| offer).clone());
         }
-        // Others may still offer the file that was begun: hear them before giving it up.
+        // Others may still offer the file that was begun, and hashes may tell what of it is sound: hear them before
+        // giving it up.
         let all_heard = self.sources.iter().all(|source| source.description.is_some() || source.failed_once);
-        all_heard.then(|| best.clone())
+        let all_said = self.awaited.is_empty();
+        (all_said && (all_heard || replay.is_err())).then(|| best.clone())
+    }
+
+    /// A description of the file being fetched that can check more of it than what is known now.
+    fn better_hashed(&self) -> Option<Description> {
+        let file = self.file.as_ref()?;
+        refined(&self.counted(), &file.description).map(|(_, offer)| offer.clone())
     }
 
     fn is_same_file(&self, header: &Header, offer: &Description) -> bool {
-        let hashes = offer.manifest.as_ref().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.digest());
-        let same = match (header.manifest, hashes) {
-            (Some(ours), Some(theirs)) => ours == theirs,
+        let hashes = offer.manifest().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.digest());
+        let same_cut = cut(offer) == Some(header.pieces);
+        match (header.manifest, hashes) {
+            (Some(ours), Some(theirs)) => same_cut && ours == theirs,
+            // The hashes decide which pieces are.
+            (None, Some(_)) => {
+                let tags = header.validator.as_ref().zip(offer.validator.as_ref());
+                header.pieces.length() == offer.length && tags.is_none_or(|(ours, theirs)| ours == theirs)
+            }
             (None, None) => {
                 let named = header.validator.as_ref().is_some_and(Validator::is_strong);
-                (named && header.validator == offer.validator) || self.config.expect.is_some()
+                same_cut && ((named && header.validator == offer.validator) || self.config.expect.is_some())
             }
-            _ => false,
-        };
-        same && cut(offer) == Some(header.pieces)
+            (Some(_), None) => false,
+        }
     }
 
     fn adopt(&mut self, now: Time, description: Description) {
@@ -144,7 +189,7 @@ impl Engine {
         }
         let header = Header {
             pieces,
-            manifest: description.manifest.as_ref().filter(|m| m.has_pieces()).map(|m| m.digest()),
+            manifest: description.manifest().filter(|m| m.has_pieces()).map(|m| m.digest()),
             validator: description.validator.clone(),
             boot: self.config.boot,
         };
@@ -172,6 +217,7 @@ impl Engine {
         self.note(Note::Identified { length: pieces.length(), resumed: recorded_bytes, rehashed });
         self.file = Some(File {
             description,
+            begun: self.generation,
             pieces,
             received,
             pool,
@@ -179,24 +225,27 @@ impl Engine {
             recorded_bytes,
             unwritten: BTreeMap::new(),
             backlog: 0,
+            draining: 0,
             senders: BTreeMap::new(),
             blame: BTreeMap::new(),
             journal,
             syncing: None,
             rehash: found.rehash,
+            rehash_first: true,
+            hashing: BTreeMap::new(),
             hedged: 0,
             hashing_whole: false,
+            waiting: None,
         });
         self.rehash_some(crate::tuning::REHASH_AT_ONCE);
         self.arm_sync(now);
-        self.finish_if_whole();
     }
 
     /// What of the remains counts. Within one boot a sound journal is believed; after another boot as far as its
     /// checkpoints reach. Everything else is rehashed where there are hashes, and worthless where there are none.
     fn found(&self, remains: &Remains, description: &Description, pieces: Pieces) -> Found {
         let mut found = Found::nothing(pieces);
-        let checkable = description.manifest.as_ref().is_some_and(|manifest| manifest.has_pieces());
+        let checkable = description.manifest().is_some_and(|manifest| manifest.has_pieces());
         let replay = journal::replay(&remains.journal);
         if let Ok(Replay { header, .. }) = &replay
             && !self.is_same_file(header, description)
@@ -204,7 +253,9 @@ impl Engine {
             found.lost = remains.part_length;
             return found;
         }
-        let sound = replay.ok().filter(|_| remains.part_length == pieces.length());
+        // Records of pieces that had no hashes say nothing where there are some.
+        let vouches = |replay: &Replay| replay.header.manifest.is_some() == checkable;
+        let sound = replay.ok().filter(|replay| vouches(replay) && remains.part_length == pieces.length());
         let Some(replay) = sound else {
             if checkable {
                 found.rehash = pieces.iter().filter(|piece| pieces.range(*piece).start < remains.part_length).collect();
@@ -243,9 +294,21 @@ impl Found {
 
 /// How a described file is cut into pieces; `None` for one beyond all bounds.
 pub(super) fn cut(description: &Description) -> Option<Pieces> {
-    let published =
-        description.manifest.as_ref().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
+    let published = description.manifest().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
     published.or_else(|| Pieces::of_length(description.length))
+}
+
+/// How deep published hashes reach: to the pieces, to the whole, not at all.
+fn hashed_depth(description: &Description) -> u8 {
+    description.manifest().map_or(0, |manifest| 1 + u8::from(manifest.has_pieces()))
+}
+
+/// Of counted offers, the one that may mean the same file and says more of its hashes; of several the one with most votes.
+fn refined<'a>(counted: &[(usize, &'a Description)], known: &Description) -> Option<(usize, &'a Description)> {
+    let deeper = counted.iter().filter(|(_, offer)| hashed_depth(offer) > hashed_depth(known));
+    let same = deeper.filter(|(_, offer)| disagreement(known, offer).is_none());
+    // The first of equals: the order of sources must not depend on who answers when.
+    same.rev().max_by_key(|(votes, offer)| (hashed_depth(offer), *votes)).copied()
 }
 
 /// Why two descriptions cannot mean the same file. Equal hashes outweigh tags, which mirrors make as they like.
@@ -253,11 +316,10 @@ pub(super) fn disagreement(ours: &Description, theirs: &Description) -> Option<A
     if ours.length != theirs.length {
         return Some(Aside::Length { ours: ours.length, theirs: theirs.length });
     }
-    if let (Some(our), Some(their)) = (&ours.manifest, &theirs.manifest)
-        && our.pieces() == their.pieces()
-        && our.has_pieces() == their.has_pieces()
+    if let (Some(our), Some(their)) = (ours.manifest(), theirs.manifest())
+        && let Some(same) = if Arc::ptr_eq(our, their) { Some(true) } else { our.same_hashes(their) }
     {
-        return (our.digest() != their.digest()).then_some(Aside::Hashes);
+        return (!same).then_some(Aside::Hashes);
     }
     match (&ours.validator, &theirs.validator) {
         (Some(our), Some(their)) if our != their => Some(Aside::Validator { ours: our.clone(), theirs: their.clone() }),

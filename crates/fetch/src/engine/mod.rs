@@ -1,6 +1,7 @@
 //! The machine.
 //!
 //! * `identify`: which file it is, and what of it is on the disk already.
+//! * `hashes`: hashes that come later than bytes.
 //! * `connect`: who answers, who is silent, when to ask again.
 //! * `assign`: which bytes from whom: shares, steals and hedges.
 //! * `receive`: heads and bodies.
@@ -8,6 +9,7 @@
 
 mod assign;
 mod connect;
+mod hashes;
 mod identify;
 mod receive;
 mod source;
@@ -42,6 +44,8 @@ pub struct Engine {
     sources: Vec<Source>,
     /// Describing requests.
     probes: BTreeMap<RequestId, Probe>,
+    /// Of those that succeeded, the ones whose hashes are still to come.
+    awaited: BTreeMap<RequestId, SourceId>,
     /// Requests for ranges.
     requests: BTreeMap<RequestId, Request>,
     file: Option<File>,
@@ -75,7 +79,7 @@ struct Request {
     opened: Time,
     /// Whether the head of the answer came.
     accepted: bool,
-    /// Whether it is the one source of a piece under suspicion; it is never shared.
+    /// Whether it was chosen for a piece under suspicion, to bring it whole; only a hedge may come to help.
     alone: bool,
 }
 
@@ -86,6 +90,7 @@ impl Engine {
             config,
             sources: Vec::new(),
             probes: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             requests: BTreeMap::new(),
             file: None,
             generation: Generation(0),
@@ -162,10 +167,12 @@ impl Engine {
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        let open: Vec<RequestId> = self.requests.keys().chain(self.probes.keys()).copied().collect();
+        let open: Vec<RequestId> =
+            self.requests.keys().chain(self.probes.keys()).chain(self.awaited.keys()).copied().collect();
         self.outputs.extend(open.into_iter().map(|request| Output::Cancel { request }));
         self.requests.clear();
         self.probes.clear();
+        self.awaited.clear();
         self.sources.iter_mut().for_each(|source| source.requests.clear());
         self.timers = Timers::default();
         self.finished = true;
@@ -191,6 +198,7 @@ impl Machine for Engine {
         }
         match input {
             Input::Described { request, description } => self.described(now, request, description),
+            Input::Hashes { request, manifest } => self.hashes_came(now, request, manifest),
             Input::Opened { request, head } => self.opened(now, request, &head),
             Input::Body { request, bytes } => self.body(now, request, &bytes),
             Input::Closed { request, why } => self.closed(now, request, why),
@@ -198,6 +206,9 @@ impl Machine for Engine {
             Input::Expect(digest) => _ = self.config.expect.get_or_insert(digest),
             Input::Written { generation, offset, len } if generation == self.generation => {
                 self.written(now, offset, len);
+            }
+            Input::Written { generation, len, .. } if self.file.as_ref().is_some_and(|f| f.begun <= generation) => {
+                self.written_before(len);
             }
             Input::Hashed { generation, piece, digest } if generation == self.generation => {
                 self.hashed(now, piece, digest);
@@ -207,6 +218,7 @@ impl Machine for Engine {
             // Answers about a file that was given up.
             Input::Written { .. } | Input::Hashed { .. } | Input::FileHashed { .. } | Input::Synced { .. } => {}
         }
+        self.finish_if_whole(now);
         self.assign_all(now);
     }
 
@@ -218,8 +230,10 @@ impl Machine for Engine {
                 Why::Stall(source) => self.check_stall(now, source),
                 Why::Rebalance => {}
                 Why::Sync => self.sync_due(),
+                Why::Hashes => self.hashes_due(now),
             }
         }
+        self.finish_if_whole(now);
         self.assign_all(now);
     }
 

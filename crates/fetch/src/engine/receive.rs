@@ -136,11 +136,18 @@ impl Engine {
     pub(super) fn release(&mut self, request: RequestId) -> Option<Request> {
         let over = self.requests.remove(&request)?;
         self.sources[over.source.0].requests.retain(|open| *open != request);
-        if over.alone && !over.want.is_empty() {
+        if over.alone && !self.is_hedged(over.want) {
             self.drop_suspect_piece(over.want.start);
         }
         self.give_back(over.want);
         Some(over)
+    }
+
+    /// Whether nothing of what a request still wanted is lost without it: it is here, or another one brings it.
+    fn is_hedged(&self, want: ByteRange) -> bool {
+        let Some(file) = &self.file else { return true };
+        let brought = |gap: &ByteRange| self.requests.values().any(|other| !other.want.intersect(*gap).is_empty());
+        file.received.gaps(want).iter().all(brought)
     }
 
     /// A suspect piece must come from one source whole, so that its hash tells about that source.

@@ -30,6 +30,8 @@ pub(super) struct Source {
     /// Attempts in a row that delivered nothing.
     pub(super) setbacks: u32,
     pub(super) violations: u32,
+    /// Questions for hashes in a row that broke off.
+    pub(super) hashes_failed: u32,
     pub(super) corrupt: u32,
     /// Ranges that it was asked for.
     pub(super) opens: u32,
@@ -63,6 +65,7 @@ impl Source {
             failed_once: false,
             setbacks: 0,
             violations: 0,
+            hashes_failed: 0,
             corrupt: 0,
             opens: 0,
             received: 0,

@@ -21,39 +21,41 @@ impl Engine {
             *left = left.saturating_sub(bytes.intersect(range).len());
             if *left == 0 {
                 file.unwritten.remove(&piece);
-                if file.received.contains(bytes) && !file.recorded.contains(piece) {
+                let is_checked = file.recorded.contains(piece) || file.hashing.contains_key(&piece);
+                if file.received.contains(bytes) && !is_checked {
                     whole.push(piece);
                 }
             }
         }
         for piece in whole {
             if self.file.as_ref().is_some_and(|file| file.piece_hashes().is_some()) {
-                self.hash(piece);
+                self.hash(piece, false);
             } else {
                 self.record(now, piece);
             }
         }
     }
 
-    fn hash(&mut self, piece: PieceIndex) {
-        let Some(file) = &self.file else { return };
+    fn hash(&mut self, piece: PieceIndex, queued: bool) {
+        let Some(file) = &mut self.file else { return };
+        file.hashing.insert(piece, queued);
         let range = file.pieces.range(piece);
         self.outputs.push_back(Output::Hash { generation: self.generation, piece, range });
     }
 
-    /// Gives pieces that were found on the disk to be hashed.
+    /// Gives pieces that were here before their hashes to be hashed.
     pub(super) fn rehash_some(&mut self, count: usize) {
         for _ in 0..count {
             let Some(piece) = self.file.as_mut().and_then(|file| file.rehash.pop_front()) else { return };
-            self.hash(piece);
+            self.hash(piece, true);
         }
     }
 
     pub(super) fn hashed(&mut self, now: Time, piece: PieceIndex, digest: Digest) {
-        let Some(file) = &self.file else { return };
+        let Some(file) = &mut self.file else { return };
+        let Some(queued) = file.hashing.remove(&piece) else { return };
         let Some(expected) = file.piece_hashes().and_then(|manifest| manifest.hash(piece)) else { return };
-        let found_on_disk = !file.senders.contains_key(&piece);
-        if found_on_disk {
+        if queued {
             self.rehash_some(1);
         }
         if digest == expected {
@@ -69,12 +71,14 @@ impl Engine {
             return;
         }
         file.recorded_bytes += file.pieces.range(piece).len();
-        file.senders.remove(&piece);
+        if file.piece_hashes().is_some() {
+            // Without hashes it may still turn out who sent something else.
+            file.senders.remove(&piece);
+        }
         file.blame.remove(&piece);
         let record = file.journal.piece(piece);
         self.outputs.push_back(Output::Append { record });
         self.arm_sync(now);
-        self.finish_if_whole();
     }
 
     fn is_corrupt(&mut self, piece: PieceIndex) {
@@ -146,9 +150,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn finish_if_whole(&mut self) {
+    pub(super) fn finish_if_whole(&mut self, now: Time) {
         let Some(file) = &self.file else { return };
         if file.recorded.count() < file.pieces.count() || file.hashing_whole || self.finished {
+            return;
+        }
+        if file.piece_hashes().is_none() && self.waits_for_hashes(now) {
             return;
         }
         if self.expected_digest().is_some() {
@@ -157,7 +164,8 @@ impl Engine {
             self.outputs.push_back(Output::HashFile { generation });
             return;
         }
-        let integrity = if file.piece_hashes().is_some() { Integrity::Pieces } else { Integrity::Transport };
+        let is_checked = self.file.as_ref().is_some_and(|file| file.piece_hashes().is_some());
+        let integrity = if is_checked { Integrity::Pieces } else { Integrity::Transport };
         self.finish(Outcome::Complete { integrity });
     }
 

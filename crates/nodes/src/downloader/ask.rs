@@ -1,16 +1,18 @@
 //! What a source has: length, entity tag, ranges, hashes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fetch::serve::parse_content_range;
-use fetch::{Description, Manifest, Validator};
+use fetch::{Description, Hashes, Input, Manifest, Validator};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, LOCATION, RETRY_AFTER};
 
 use super::link::{Exchange, Link};
+use super::range::Outlet;
 use super::trouble::Trouble;
 use crate::http::Url;
 use crate::http::url::decode;
@@ -22,25 +24,45 @@ const MOST_REDIRECTS: usize = 5;
 /// A body that is read only to keep its connection, in bytes.
 const SHORT_BODY: usize = 16 << 10;
 
-/// Between two questions for hashes that are still being computed; the server itself makes us wait too.
+/// Between the first two questions for hashes that are still being computed; then twice as long each time.
 const HASHES_AGAIN: Duration = Duration::from_millis(50);
 
-/// Learns what the source has.
-pub(crate) async fn describe(link: &Link, manifest: bool) -> Result<Description, Trouble> {
+/// Between two such questions at most.
+const HASHES_AGAIN_MOST: Duration = Duration::from_secs(1);
+
+/// Learns what the source has, and tells it: the file as soon as it is known, its hashes when they come, if `manifest`.
+pub(crate) async fn describe(link: &Link, manifest: bool, outlet: &Outlet) -> Result<(), Trouble> {
+    let request = outlet.request;
     let guess = link.url.with_suffix(metalink::SUFFIX);
+    let likely = manifest && !link.url.file_name().is_empty();
     // Asked for beside the file, on a connection that will serve later: it saves a round trip to a distant source.
-    let speculation = async {
-        let likely = manifest && !link.url.file_name().is_empty();
-        Ok(if likely { Some(hashes(link, &guess, &link.url).await) } else { None })
+    let mut guessed = pin!(hashes(link, &guess, &link.url));
+    let mut early = None;
+    let found = {
+        let mut located = pin!(locate(link));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut guessed, if likely && early.is_none() => early = Some(answer),
+                found = &mut located => break found?,
+            }
+        }
     };
-    let (found, guessed) = tokio::try_join!(locate(link), speculation)?;
-    let manifest = match guessed {
-        _ if !manifest => None,
-        Some(guessed) if found.hashes_at == guess => guessed?,
-        _ => hashes(link, &found.hashes_at, &found.url).await?,
+    link.set_resolved(found.url.clone());
+    let guessed_right = likely && found.hashes_at == guess;
+    let (description, asked) = (found.description, guessed_right && early.is_none());
+    let hashes = match early {
+        _ if !manifest => Hashes::Unpublished,
+        Some(Ok(manifest)) if guessed_right => manifest.map_or(Hashes::Unpublished, Hashes::Published),
+        _ => Hashes::Awaited,
     };
-    link.set_resolved(found.url);
-    Ok(Description { manifest, ..found.description })
+    let follow = hashes == Hashes::Awaited;
+    outlet.put(Input::Described { request, description: Description { hashes, ..description } }).await;
+    if follow {
+        let manifest = if asked { guessed.await? } else { self::hashes(link, &found.hashes_at, &found.url).await? };
+        outlet.put(Input::Hashes { request, manifest }).await;
+    }
+    Ok(())
 }
 
 /// Where a file is and what its server says of it.
@@ -63,17 +85,18 @@ async fn locate(link: &Link) -> Result<Found, Trouble> {
         }
         let Some(length) = length else {
             let location = text(&headers, &LOCATION).ok_or(Trouble::Status(status))?;
-            url = url.join(location).map_err(|error| Trouble::Violation(format!("redirects badly: {error}")))?;
+            url = url.join(location).map_err(|error| Trouble::Violation(format!("it redirects badly: {error}")))?;
             continue;
         };
         let validator = text(&headers, &ETAG).and_then(Validator::parse);
-        let description = Description { length, validator, ranges: status != StatusCode::OK, manifest: None };
+        let description =
+            Description { length, validator, ranges: status != StatusCode::OK, hashes: Hashes::Unpublished };
         let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         let advertised = links.filter_map(described_by).find_map(|reference| url.join(reference).ok());
         let hashes_at = advertised.unwrap_or_else(|| url.with_suffix(metalink::SUFFIX));
         return Ok(Found { url, hashes_at, description });
     }
-    Err(Trouble::Violation(format!("redirects more than {MOST_REDIRECTS} times")))
+    Err(Trouble::Violation(format!("it redirects more than {MOST_REDIRECTS} times")))
 }
 
 /// The length of the file by the answer to a question for its first byte; `None` if it is a redirect.
@@ -88,12 +111,13 @@ fn length(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Troubl
         status if status.is_redirection() => return Ok(None),
         status => return Err(Trouble::Status(status)),
     };
-    length.map(Some).ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))
+    length.map(Some).ok_or_else(|| Trouble::Violation("it does not tell the length of its file".into()))
 }
 
-/// The hashes of the file at `url` that are published at `place`, if any. Waits while the source still computes them: a
-/// download without hashes could never be checked later.
+/// The hashes of the file at `url` that are published at `place`, if any. Waits while the source still computes them, as
+/// long as the engine does: bytes flow meanwhile.
 async fn hashes(link: &Link, place: &Url, url: &Url) -> Result<Option<Arc<Manifest>>, Trouble> {
+    let mut pause = HASHES_AGAIN;
     loop {
         let exchange = link.get(place, &[]).await?;
         let status = exchange.response.status();
@@ -113,7 +137,8 @@ async fn hashes(link: &Link, place: &Url, url: &Url) -> Result<Option<Arc<Manife
         if !again {
             return Ok(None);
         }
-        tokio::time::sleep_until(clock::instant(clock::now()) + HASHES_AGAIN).await;
+        tokio::time::sleep_until(clock::instant(clock::now()) + pause).await;
+        pause = (pause * 2).min(HASHES_AGAIN_MOST);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 
-use fetch::{Engine, Integrity, Note};
+use fetch::{Aside, Engine, Integrity, Note, SourceState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use machine::{Span, Time};
 
@@ -92,18 +92,24 @@ impl Display {
         let name = |index: usize| links.get(index).map_or("?", |link| link.name.as_str());
         let line = match note {
             Note::Source { source, state } => {
-                let trouble = match state {
-                    fetch::SourceState::Down(_) | fetch::SourceState::SetApart(_) => {
-                        links.get(source.index()).and_then(|link| link.trouble())
+                let state = match (state, links.get(source.index())) {
+                    (SourceState::Down(why), Some(link)) => format!("down: {}", link.in_words(*why)),
+                    (SourceState::SetApart(Aside::Violations { .. }), Some(link)) => {
+                        let last = link.trouble().map(|trouble| format!(", last: {trouble}")).unwrap_or_default();
+                        format!("{state}{last}")
                     }
-                    fetch::SourceState::Connecting | fetch::SourceState::Alive => None,
+                    _ => state.to_string(),
                 };
-                let trouble = trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-                format!("{}: {state}{trouble}", name(source.index()))
+                format!("{}: {state}", name(source.index()))
             }
             Note::Identified { length, resumed: 0, rehashed: 0 } => format!("{length} bytes to fetch"),
             Note::Identified { length, resumed, rehashed } => {
                 format!("{resumed} of {length} bytes are here already, {rehashed} pieces are checked again")
+            }
+            Note::Hashed { here: 0 } => return,
+            Note::Hashed { here } => format!("hashes came: the {here} bytes that are here are checked"),
+            Note::HashesMissing { source } => {
+                format!("{}: its hashes did not come in time, and are waited for no longer", name(source.index()))
             }
             Note::Restarted { lost } => format!("the file is another one than before: {lost} bytes are given up"),
             Note::Corrupt { piece, senders } if senders.is_empty() => format!("{piece} on the disk is damaged"),

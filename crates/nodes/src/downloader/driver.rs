@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fetch::{
-    CloseReason, Config, Description, Digest, Engine, Failure, Input, Integrity, Outcome, Output, Remains, RequestId,
+    CloseReason, Config, Digest, Engine, Failure, Hashes, Input, Integrity, Manifest, Outcome, Output, Remains,
+    RequestId,
 };
 use machine::{Machine, Time};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -175,18 +176,25 @@ impl Driver {
     }
 
     fn hear(&mut self, now: Time, input: Input) {
-        if let Input::Closed { request, .. } | Input::Described { request, .. } = &input {
-            self.open.remove(request);
+        match &input {
+            // Its hashes follow.
+            Input::Described { description, .. } if description.hashes == Hashes::Awaited => {}
+            Input::Described { request, .. } | Input::Hashes { request, .. } | Input::Closed { request, .. } => {
+                self.open.remove(request);
+            }
+            _ => {}
         }
-        if let Input::Described { description, .. } = &input {
-            self.note_whole(description);
+        match &input {
+            Input::Described { description, .. } => self.note_whole(description.manifest()),
+            Input::Hashes { manifest, .. } => self.note_whole(manifest.as_ref()),
+            _ => {}
         }
         self.engine.handle(now, input);
         self.reporter.touch();
     }
 
-    fn note_whole(&mut self, description: &Description) {
-        let Some(digest) = description.manifest.as_ref().and_then(|manifest| manifest.whole()) else { return };
+    fn note_whole(&mut self, manifest: Option<&Arc<Manifest>>) {
+        let Some(digest) = manifest.and_then(|manifest| manifest.whole()) else { return };
         self.whole = match self.whole {
             Whole::Unknown => Whole::Agreed(digest),
             Whole::Agreed(known) if known == digest => Whole::Agreed(known),
@@ -227,14 +235,11 @@ impl Driver {
                 Output::Describe { request, source, manifest } => {
                     let (link, to_driver) = (Arc::clone(&self.links[source.index()]), self.to_driver.clone());
                     self.spawn(request, async move {
-                        let input = match ask::describe(&link, manifest).await {
-                            Ok(description) => Input::Described { request, description },
-                            Err(trouble) => {
-                                link.failed(&trouble);
-                                Input::Closed { request, why: trouble.reason() }
-                            }
-                        };
-                        let _ = to_driver.send(input).await;
+                        let outlet = Outlet { request, to_driver };
+                        if let Err(trouble) = ask::describe(&link, manifest, &outlet).await {
+                            link.failed(&trouble);
+                            outlet.put(Input::Closed { request, why: trouble.reason() }).await;
+                        }
                     });
                 }
                 Output::Open { request, source, range, validator } => {
@@ -248,7 +253,7 @@ impl Driver {
                                 trouble.reason()
                             }
                         };
-                        let _ = outlet.to_driver.send(Input::Closed { request, why }).await;
+                        outlet.put(Input::Closed { request, why }).await;
                     });
                 }
                 Output::Cancel { request } => {

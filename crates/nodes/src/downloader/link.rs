@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use fetch::CloseReason;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -32,8 +33,8 @@ pub(crate) struct Link {
     /// Where redirects led to when it was last asked.
     resolved: Mutex<Url>,
     idle: Mutex<Vec<(Url, Sender)>>,
-    /// What went wrong last.
-    trouble: Mutex<Option<String>>,
+    /// What went wrong last, for the engine and in words.
+    trouble: Mutex<Option<(CloseReason, String)>>,
 }
 
 /// An answer, and the connection that it comes over.
@@ -59,17 +60,23 @@ impl Link {
 
     /// What went wrong last, in words.
     pub(crate) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        lock(&self.trouble).as_ref().map(|(_, line)| line.clone())
+    }
+
+    /// A reason of the engine's in as many words as are known.
+    pub(crate) fn in_words(&self, why: CloseReason) -> String {
+        let last = lock(&self.trouble);
+        last.as_ref().filter(|(reason, _)| *reason == why).map_or_else(|| why.to_string(), |(_, line)| line.clone())
     }
 
     /// Notes that an exchange failed. Connections that stood idle meanwhile are as doubtful.
     pub(crate) fn failed(&self, trouble: &Trouble) {
         lock(&self.idle).clear();
-        let line = trouble.line();
+        let known = (trouble.reason(), trouble.line());
         let mut last = lock(&self.trouble);
-        if last.as_ref() != Some(&line) {
-            tracing::info!(source = self.name, "{line}");
-            *last = Some(line);
+        if last.as_ref() != Some(&known) {
+            tracing::info!(source = self.name, error = trouble as &dyn std::error::Error, "{}", known.1);
+            *last = Some(known);
         }
     }
 
@@ -120,10 +127,10 @@ async fn send(mut sender: Sender, url: &Url, fields: &[(&str, String)]) -> Resul
         request = request.header(*name, value);
     }
     let request =
-        request.body(Empty::new()).map_err(|error| Trouble::Violation(format!("cannot be asked: {error}")))?;
+        request.body(Empty::new()).map_err(|error| Trouble::Violation(format!("it cannot be asked: {error}")))?;
     let response = sender.send_request(request).await?;
     if let Some(coding) = response.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        return Err(Trouble::Violation(format!("sends the file encoded as {coding:?}, which nobody asked for")));
+        return Err(Trouble::Violation(format!("it sends the file encoded as {coding:?}")));
     }
     Ok(Exchange { response, origin: url.clone(), sender })
 }

@@ -19,7 +19,7 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    async fn put(&self, input: Input) {
+    pub(super) async fn put(&self, input: Input) {
         // Closed only when the download is over, and this task with it.
         let _ = self.to_driver.send(input).await;
     }
@@ -46,13 +46,13 @@ pub(crate) async fn fetch(
         let Ok(bytes) = frame?.into_data() else { continue };
         missing = missing
             .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| Trouble::Violation("sends more than it announced".into()))?;
+            .ok_or_else(|| Trouble::Violation("it sends more than it announced".into()))?;
         if !bytes.is_empty() {
             outlet.put(Input::Body { request, bytes }).await;
         }
     }
     if missing > 0 {
-        return Err(Trouble::Violation(format!("sends {missing} bytes less than it announced")));
+        return Err(Trouble::Violation(format!("it ends {missing} bytes too early")));
     }
     link.keep(exchange);
     Ok(())
@@ -74,15 +74,15 @@ fn head(response: &Response<Incoming>, asked: ByteRange) -> Result<Head, Trouble
             };
             match parsed {
                 Some((range, total)) if sound(range) => Ok(Head { range, total, validator }),
-                _ => Err(Trouble::Violation(format!(
-                    "was asked for bytes {}-{} and answers with range {told:?} of length {length:?}",
-                    asked.start,
-                    asked.end - 1,
-                ))),
+                _ => {
+                    let told = told.and_then(|told| told.to_str().ok()).unwrap_or("no range");
+                    let (first, last) = (asked.start, asked.end - 1);
+                    Err(Trouble::Violation(format!("asked for bytes {first}-{last}, it sends {told:.40}")))
+                }
             }
         }
         StatusCode::OK => {
-            let length = length.ok_or_else(|| Trouble::Violation("does not tell the length of its file".into()))?;
+            let length = length.ok_or_else(|| Trouble::Violation("it does not tell the length of its file".into()))?;
             Ok(Head { range: ByteRange::new(0, length), total: Some(length), validator })
         }
         status => Err(Trouble::Status(status)),

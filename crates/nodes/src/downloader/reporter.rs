@@ -154,12 +154,11 @@ impl Reporter {
 
 /// A source's state in the testbed's words.
 fn told(state: &SourceState, link: &Link) -> (Told, Option<String>) {
-    let in_words = |short: String| link.trouble().map_or(short.clone(), |trouble| format!("{short} ({trouble})"));
     match state {
         SourceState::Connecting => (Told::Connecting, None),
         SourceState::Alive => (Told::Alive, None),
-        SourceState::Down(why @ CloseReason::TimedOut) => (Told::Stalled, Some(why.to_string())),
-        SourceState::Down(why) => (Told::Dead, Some(in_words(why.to_string()))),
+        SourceState::Down(why @ CloseReason::TimedOut) => (Told::Stalled, Some(link.in_words(*why))),
+        SourceState::Down(why) => (Told::Dead, Some(link.in_words(*why))),
         SourceState::SetApart(why) => (Told::Rejected, Some(why.to_string())),
     }
 }

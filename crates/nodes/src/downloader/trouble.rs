@@ -16,10 +16,10 @@ pub(crate) enum Trouble {
     #[error("the exchange broke off")]
     Http(#[from] hyper::Error),
     /// An answer that does not carry the file.
-    #[error("it answers {0}")]
+    #[error("status {0}")]
     Status(StatusCode),
     /// An answer that contradicts itself or the request.
-    #[error("it {0}")]
+    #[error("not a valid answer: {0}")]
     Violation(String),
 }
 
@@ -38,16 +38,35 @@ impl Trouble {
         }
     }
 
-    /// In one line, with its causes.
+    /// For people, in one line: begins with the reason, as the engine words it.
     pub(crate) fn line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            line.push_str(&format!(": {error}"));
-            cause = error.source();
+        let reason = self.reason();
+        match self {
+            Trouble::Dial(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => reason.to_string(),
+                kind => format!("{reason}: cannot connect, {kind}"),
+            },
+            Trouble::Http(error) if error.is_incomplete_message() || reason == CloseReason::Reset => {
+                // hyper tells a body that ends early as an error of reading, from which it is a reset all the same.
+                let at_its_end = error.is_incomplete_message() || is_early_end(error);
+                let middle = "the server closed it in the middle of an answer";
+                if at_its_end { format!("{reason}: {middle}") } else { reason.to_string() }
+            }
+            Trouble::Http(error) if error.is_parse() => format!("{reason}: it is not HTTP"),
+            Trouble::Http(_) => reason.to_string(),
+            Trouble::Status(status) => {
+                let words = status.canonical_reason().map(|words| format!(" {words}")).unwrap_or_default();
+                format!("{reason}{words}")
+            }
+            Trouble::Violation(_) => self.to_string(),
         }
-        line
     }
+}
+
+/// Whether the connection ended where more was announced.
+fn is_early_end(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 fn of_io(error: &io::Error) -> CloseReason {

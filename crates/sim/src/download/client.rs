@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use fetch::{ByteRange, Digest, Engine, Generation, Input, Outcome, Output, PieceIndex, Remains, RequestId, SourceId};
+use fetch::{
+    ByteRange, Digest, Engine, Generation, Hashes, Input, Outcome, Output, PieceIndex, Remains, RequestId, SourceId,
+};
 use machine::{Machine, Span, Time};
 use rand::RngExt;
 
-use super::{Event, World};
+use super::{Asks, Event, World};
+use crate::server::Server;
 
 /// The longest that a write takes.
 const SLOWEST_WRITE: Span = Span::from_millis(3);
@@ -46,6 +49,7 @@ impl World {
         self.client_lives += 1;
         let mut engine = Engine::new(self.config());
         self.has_remains = true;
+        self.witness.client_starts();
         for _ in 0..self.servers.len() {
             engine.add_source(now);
         }
@@ -66,7 +70,7 @@ impl World {
         let writes: Vec<(u64, Bytes)> = client.writes.into_iter().map(|(_, offset, bytes)| (offset, bytes)).collect();
         let appends: Vec<Bytes> = client.appends.into();
         self.disk.process_dies(&writes, &appends, &mut self.chance);
-        self.servers.iter_mut().for_each(crate::Server::forget_client);
+        self.servers.iter_mut().for_each(Server::forget_client);
     }
 
     pub(super) fn is_current(&self, client_life: u32) -> bool {
@@ -91,13 +95,26 @@ impl World {
         let now = self.queue.now();
         let client = self.client.as_mut().expect("it is current");
         match &input {
-            Input::Described { request, .. } | Input::Closed { request, .. }
-                if client.open.remove(request).is_none() =>
+            Input::Described { request, .. }
+            | Input::Hashes { request, .. }
+            | Input::Opened { request, .. }
+            | Input::Closed { request, .. }
+                if !client.open.contains_key(request) =>
             {
                 return;
             }
-            Input::Opened { request, .. } if !client.open.contains_key(request) => return,
             _ => {}
+        }
+        match &input {
+            // Its hashes follow.
+            Input::Described { description, .. } if description.hashes == Hashes::Awaited => {}
+            Input::Described { request, .. } | Input::Hashes { request, .. } | Input::Closed { request, .. } => {
+                client.open.remove(request);
+            }
+            _ => {}
+        }
+        if let Input::Hashes { manifest, .. } = &input {
+            self.witness.hashes_told |= manifest.is_some();
         }
         client.engine.handle(now, input);
         self.drive();
@@ -132,26 +149,31 @@ impl World {
         let (now, client_life) = (self.queue.now(), self.client_lives);
         let Some(client) = &mut self.client else { return };
         match output {
-            Output::Describe { request, source, .. } => {
+            Output::Describe { request, source, manifest } => {
                 client.open.insert(request, (source.index(), false));
-                self.send_request(source.index(), request, None);
+                self.send_request(source.index(), request, Asks::What { manifest });
             }
             Output::Open { request, source, range, .. } => {
                 client.open.insert(request, (source.index(), true));
                 let both = client.open.values().filter(|open| **open == (source.index(), true)).count();
                 self.opens += 1;
                 self.witness.asked(now, range, both, self.servers[source.index()].ranges);
-                self.send_request(source.index(), request, Some(range));
+                self.send_request(source.index(), request, Asks::Range(range));
             }
             Output::Cancel { request } => {
                 if let Some((server, _)) = client.open.remove(&request) {
+                    if self.servers[server].owes_hashes(request, client_life) {
+                        self.witness.hashes_declined = Some(now);
+                    }
                     self.servers[server].cancel(request, client_life);
                 }
             }
             Output::Prepare { length, fresh, journal, .. } => {
                 // After every write before it.
-                for (_, offset, bytes) in std::mem::take(&mut client.writes) {
+                for (generation, offset, bytes) in std::mem::take(&mut client.writes) {
                     self.disk.write(offset, &bytes);
+                    let input = Input::Written { generation, offset, len: bytes.len() as u64 };
+                    self.queue.plan(now, Event::Tells { client_life, input });
                 }
                 client.appends.clear();
                 self.disk.prepare(length, fresh, &journal);
@@ -190,20 +212,18 @@ impl World {
         let now = self.queue.now();
         let Some(client) = &self.client else { return };
         let wasted = client.engine.progress().wasted;
-        if matches!(outcome, Outcome::Complete { .. }) {
-            self.witness.judge(now, &self.disk.data);
+        if let Outcome::Complete { integrity } = outcome {
+            self.witness.judge(now, &self.disk.data, integrity);
         }
         self.witness.say(now, format!("{outcome:?}"));
         self.ended = Some((now, outcome, wasted));
     }
 
-    fn send_request(&mut self, index: usize, request: RequestId, range: Option<ByteRange>) {
+    fn send_request(&mut self, index: usize, request: RequestId, asks: Asks) {
         let (now, client_life) = (self.queue.now(), self.client_lives);
         let (takes, window) = self.servers[index].reach(now);
         let life = self.servers[index].life;
-        let (question, range) = (range.is_none(), range.unwrap_or(ByteRange::new(0, 0)));
-        self.queue
-            .plan(now + takes, Event::Reaches { server: index, life, client_life, request, question, range, window });
+        self.queue.plan(now + takes, Event::Reaches { server: index, life, client_life, request, asks, window });
     }
 
     pub(super) fn write_done(&mut self, client_life: u32) {

@@ -7,13 +7,13 @@ mod client;
 mod witness;
 
 use bytes::Bytes;
-use fetch::{CloseReason, Config, Digest, Input, Outcome, RequestId};
+use fetch::{CloseReason, Config, Digest, Hashes, Input, Outcome, RequestId};
 use machine::{Rate, Seed, Span, Stream, Time};
 use rand::RngExt;
 
 use crate::disk::{Damage, Disk};
 use crate::queue::Queue;
-use crate::server::{Answer, Chunk, Content, Health, Server};
+use crate::server::{Chunk, Content, Health, Server};
 
 use client::Client;
 use witness::Witness;
@@ -94,15 +94,9 @@ pub struct World {
 #[derive(Debug)]
 enum Event {
     /// A request reaches its server.
-    Reaches {
-        server: usize,
-        life: u32,
-        client_life: u32,
-        request: RequestId,
-        question: bool,
-        range: fetch::ByteRange,
-        window: u64,
-    },
+    Reaches { server: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, window: u64 },
+    /// A server has computed hashes that a client waits for.
+    Publishes { server: usize, life: u32, client_life: u32, request: RequestId },
     /// A server's link is free.
     Sends(usize),
     /// Body bytes arrive.
@@ -123,6 +117,15 @@ enum Event {
     Wakes { client_life: u32, at: Time },
     /// A fault.
     Befalls(Fault),
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug)]
+enum Asks {
+    /// The file's length and tag, and its hashes or not.
+    What { manifest: bool },
+    /// A part of it.
+    Range(fetch::ByteRange),
 }
 
 impl World {
@@ -198,8 +201,16 @@ impl World {
     fn happens(&mut self, event: Event) {
         let now = self.queue.now();
         match event {
-            Event::Reaches { server, life, client_life, request, question, range, window } => {
-                self.reaches(server, life, client_life, request, question, range, window);
+            Event::Reaches { server, life, client_life, request, asks, window } => {
+                self.reaches(server, life, client_life, request, asks, window);
+            }
+            Event::Publishes { server, life, client_life, request } => {
+                let half = self.servers[server].round_trip / 2;
+                if self.servers[server].life == life && self.servers[server].keep_promise(request, client_life) {
+                    let manifest = self.servers[server].manifest(&self.contents);
+                    let input = Input::Hashes { request, manifest };
+                    self.queue.plan(now + half, Event::Tells { client_life, input });
+                }
             }
             Event::Sends(server) => {
                 self.sending[server] = None;
@@ -245,17 +256,7 @@ impl World {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn reaches(
-        &mut self,
-        index: usize,
-        life: u32,
-        client_life: u32,
-        request: RequestId,
-        question: bool,
-        range: fetch::ByteRange,
-        window: u64,
-    ) {
+    fn reaches(&mut self, index: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, window: u64) {
         let now = self.queue.now();
         let half = self.servers[index].round_trip / 2;
         let close = |why| Event::Tells { client_life, input: Input::Closed { request, why } };
@@ -267,15 +268,18 @@ impl World {
             Health::Busy => return self.queue.plan(now + half, close(CloseReason::Status(503))),
             Health::Up | Health::Stalled => {}
         }
-        let description = self.servers[index].description(&self.contents);
-        if question {
+        let manifest = matches!(asks, Asks::What { manifest: true });
+        let description = self.servers[index].description(&self.contents, manifest);
+        let Asks::Range(range) = asks else {
             self.servers[index].keep_warm(now, 0);
-            // Hashes come by a second request on the same connection.
-            let after = half + self.servers[index].round_trip;
-            self.queue
-                .plan(now + after, Event::Tells { client_life, input: Input::Described { request, description } });
-            return;
-        }
+            if description.hashes == Hashes::Awaited
+                && let Some(at) = self.servers[index].promise(now, request, client_life)
+            {
+                self.queue.plan(at, Event::Publishes { server: index, life, client_life, request });
+            }
+            let input = Input::Described { request, description };
+            return self.queue.plan(now + half, Event::Tells { client_life, input });
+        };
         let whole = fetch::ByteRange::new(0, description.length);
         let range = if self.servers[index].ranges { range.intersect(whole) } else { whole };
         if range.is_empty() {
@@ -345,15 +349,15 @@ impl World {
         let before = std::mem::replace(&mut server.health, health);
         let dead = |health| matches!(health, Health::Killed | Health::Crashed);
         if dead(health) {
-            let cut: Vec<Answer> = server.die();
+            let cut = server.die();
             if health == Health::Crashed {
                 server.cut_before = server.life;
             }
             let arrives = now + server.round_trip / 2;
             if health == Health::Killed && before != Health::Crashed {
-                for answer in cut {
-                    let input = Input::Closed { request: answer.request, why: CloseReason::Reset };
-                    self.queue.plan(arrives, Event::Tells { client_life: answer.client_life, input });
+                for (request, client_life) in cut {
+                    let input = Input::Closed { request, why: CloseReason::Reset };
+                    self.queue.plan(arrives, Event::Tells { client_life, input });
                 }
             }
         }
