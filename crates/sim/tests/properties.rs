@@ -26,7 +26,8 @@ fn wrong(drawn: Drawn) -> Option<(String, Report)> {
         _ if !report.faults.is_empty() => report.faults.join("; "),
         None => "it did not end though every server lived".to_owned(),
         Some(Outcome::Failed(why)) if is_honest => format!("it failed without a reason: {why}"),
-        // A tenth more in small files: two ranges cut short cost up to a chunk each.
+        // One in a hundred, and in small files 160 KiB: the 64 KiB that may always be hedged, and for each of up to five
+        // servers what is in flight when a range is cut.
         Some(_) if is_thrifty && report.wasted > length / 100 + (160 << 10) => {
             format!("{} of {length} bytes were fetched twice", report.wasted)
         }

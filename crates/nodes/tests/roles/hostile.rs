@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fetch::{Digest, Manifest};
 use nodes::metalink;
@@ -54,18 +55,60 @@ fn flipped_bytes_are_fetched_elsewhere() {
 }
 
 #[test]
+fn a_liar_without_hashes_is_found_out_when_another_publishes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, file) = (folder.path().join("out"), Arc::new(noise(LENGTH)));
+    let mut wrong = file.to_vec();
+    wrong.iter_mut().step_by(1000).for_each(|byte| *byte ^= 0x40);
+    let liar = scripted(move |asked, stream| answer_well(&wrong, asked, stream));
+    let (served, document) = (Arc::clone(&file), metalink::write("f", "f", &manifest(&file)));
+    // Hashes are ready when as much as the file was asked for: what is here by then lay on the disk unchecked.
+    let asked_for = AtomicU64::new(0);
+    let honest = scripted(move |asked, stream| {
+        let (start, end) = asked.range.unwrap_or_default();
+        let so_far = asked_for.fetch_add(end - start, Ordering::Relaxed);
+        let answer = match asked.path.as_str() {
+            "/f" => return answer_well(&served, asked, stream),
+            _ if so_far < LENGTH as u64 / 4 => {
+                "HTTP/1.1 503 Later\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n".to_owned()
+            }
+            _ => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{document}", document.len()),
+        };
+        stream.write_all(answer.as_bytes()).is_ok()
+    });
+    let urls = [liar, honest].map(|port| format!("http://127.0.0.1:{port}/f"));
+    let ended = Download::start(&urls, &out, &[]).end();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(std::fs::read(&out).unwrap() == *file, "another file came out");
+    assert!(ended.stderr.contains("every piece has the SHA-256"), "{}", ended.stderr);
+}
+
+#[test]
+fn troubles_are_told_in_few_words() {
+    let refused = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let (movie, out, file) = (folder.path().join("f"), folder.path().join("out"), noise(LENGTH));
+    std::fs::write(&movie, &file).unwrap();
+    let honest = Server::serve(&movie, 0, &["--rate", "20Mbit"]);
+    let urls = [format!("{}f", honest.url()), format!("http://127.0.0.1:{refused}/f")];
+    let ended = Download::start(&urls, &out, &[]).end();
+    let line = format!("127.0.0.1:{refused}: down: connection refused");
+    assert!(ended.stderr.lines().any(|said| said == line), "{}", ended.stderr);
+}
+
+#[test]
 fn a_wrong_content_range_is_named() {
     let ended = beside_an_honest_server(|file, asked, stream| {
         let (start, end) = asked.range.unwrap();
         let shifted = Asked { path: "/f".into(), range: Some((start.saturating_sub(1), end - 1)) };
         answer_well(file, &shifted, stream)
     });
-    assert!(ended.stderr.contains("was asked for bytes"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("asked for bytes"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_truncated_answer_loses_nothing() {
-    beside_an_honest_server(|file, asked, stream| {
+    let ended = beside_an_honest_server(|file, asked, stream| {
         let (start, end) = asked.range.unwrap();
         let head = format!(
             "HTTP/1.1 206 P\r\nContent-Range: bytes {start}-{}/{LENGTH}\r\nContent-Length: {}\r\n\r\n",
@@ -76,6 +119,8 @@ fn a_truncated_answer_loses_nothing() {
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&file[half]));
         false
     });
+    let line = ": down: connection reset: the server closed it in the middle of an answer";
+    assert!(ended.stderr.lines().any(|said| said.ends_with(line)), "{}", ended.stderr);
 }
 
 #[test]
