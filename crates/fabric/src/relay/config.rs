@@ -49,9 +49,10 @@ pub struct PortConfig {
     /// The node's link.
     pub profile: Profile,
     /// Whether the node's end may hand over packets larger than the MTU (segmentation offload). Where the model could be
-    /// told apart by it ([`link::offload_allowed`]), the relay cuts them up. That carries as much as switching offload off
-    /// by ethtool, and several times what `IFLA_GSO_MAX_SEGS` 1 leaves, which makes TCP itself send packet by packet.
-    /// Before Linux 6.2 packet sockets drop such packets of UDP (`UDP_SEGMENT`), counted as kernel drops.
+    /// told apart by it ([`link::offload_allowed`]), the relay cuts them up, and joins what is due together for the
+    /// receiver, as a network card does. That carries several times what `IFLA_GSO_MAX_SEGS` 1 leaves, which makes TCP
+    /// itself send packet by packet. Before Linux 6.2 packet sockets drop such packets of UDP (`UDP_SEGMENT`), counted as
+    /// kernel drops.
     pub offload: bool,
 }
 
