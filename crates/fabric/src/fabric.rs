@@ -274,8 +274,10 @@ impl fmt::Display for RaiseError {
         const SHOWN: usize = 3;
         for (at, failure) in self.failures.iter().take(SHOWN).enumerate() {
             write!(f, "{}{failure}", if at == 0 { "" } else { "; " })?;
-            if let Some(source) = std::error::Error::source(failure) {
+            let mut cause = std::error::Error::source(failure);
+            while let Some(source) = cause {
                 write!(f, ": {source}")?;
+                cause = source.source();
             }
         }
         match self.failures.len().saturating_sub(SHOWN) {

@@ -1,6 +1,7 @@
 //! The one module that makes and enters namespaces.
-#![allow(unsafe_code, reason = "clone with namespace flags has no safe form")]
+#![allow(unsafe_code, reason = "clone with namespace flags and mount_setattr have no safe form")]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -72,6 +73,44 @@ pub(crate) fn detach_mounts() -> Result<(), Errno> {
 pub(crate) fn mount_proc() -> Result<(), Errno> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+}
+
+/// Keeps whoever lives in this mount namespace from writing below `path`, which is a mount point; with `all_below` also
+/// to what is mounted there. A machine's root needs no capability to write most of `/proc/sys` and `/sys`.
+pub(crate) fn make_read_only(path: &str, all_below: bool) -> Result<(), Errno> {
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let name = CString::new(path).map_err(|_| Errno::EINVAL)?;
+    let flags = if all_below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: a path that ends with NUL, and a structure together with its size, which outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match Errno::result(result) {
+        // Before Linux 5.12, and in sandboxes that do not know the call: only the topmost mount.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(
+                None::<&str>,
+                path,
+                None::<&str>,
+                MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept,
+                None::<&str>,
+            )
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Makes `path` a mount point that shows what it showed before.
+pub(crate) fn bind_to_itself(path: &str) -> Result<(), Errno> {
+    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
 }
 
 /// A descriptor of the calling thread's network namespace.

@@ -162,6 +162,13 @@ fn settle(lifeline: OwnedFd, rootless: bool, uid: Uid, gid: Gid) -> Result<(Unix
         // A container may cover parts of /proc, and then forbids a fresh one: the old one shows other process ids.
         tracing::debug!(%errno, "keeping the outer /proc");
     }
+    if uid.is_root() {
+        // It shows the machine's interfaces and devices, and root may write it. Where it is no mount there is none.
+        match namespace::make_read_only("/sys", true) {
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(Step { call: "make /sys read-only", errno }),
+        }
+    }
     quieten_hub().map_err(|error| Step { call: "write network settings", errno: errno_of(&error) })?;
     let (receiver, sender) =
         UnixStream::pair().map_err(|error| Step { call: "make a socket pair", errno: errno_of(&error) })?;

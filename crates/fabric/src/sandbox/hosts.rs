@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::Sandbox;
+use crate::namespace;
 
 /// Why the nodes' names cannot be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,12 @@ impl Sandbox {
         let file = stage.join("hosts");
         let bound = fs::write(&file, content)
             .map_err(|source| HostsError::Write { path: HOSTS.into(), source })
-            .and_then(|()| bind(&file, Path::new(HOSTS)));
+            .and_then(|()| bind(&file, Path::new(HOSTS)))
+            // All nodes share it, and the file is their user's own.
+            .and_then(|()| {
+                let failed = |errno| HostsError::Mount { path: HOSTS.into(), errno };
+                namespace::make_read_only(HOSTS, false).map_err(failed)
+            });
         // The bound file keeps the file system alive.
         let unstaged =
             umount2(stage, MntFlags::MNT_DETACH).map_err(|errno| HostsError::Mount { path: stage.to_owned(), errno });

@@ -43,6 +43,9 @@ pub(super) fn prepare(
     sethostname(&order.name).map_err(early(Stage::HostName))?;
     // Before there are interfaces, which take the defaults when they are made.
     settings(setting.rootless, gid).map_err(failed(Stage::Settings))?;
+    if setting.uid.is_root() {
+        shield_machine().map_err(early(Stage::Settings))?;
+    }
     if nested {
         let own = namespace::own_network().map_err(failed(Stage::Netlink))?;
         send_descriptor(control, &own).map_err(early(Stage::Netlink))?;
@@ -109,6 +112,21 @@ fn settings(rootless: bool, gid: Gid) -> io::Result<()> {
             // A kernel without IPv6 has none of its settings.
             Err(error) if required || error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A program of the machine's root could change the whole machine's settings, without any capability: their files are
+/// root's. Those of the node's own network stay open.
+fn shield_machine() -> Result<(), Errno> {
+    namespace::bind_to_itself("/proc/sys")?;
+    namespace::bind_to_itself("/proc/sys/net")?;
+    namespace::make_read_only("/proc/sys", false)?;
+    for path in ["/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"] {
+        match namespace::bind_to_itself(path) {
+            Err(Errno::ENOENT) => {}
+            bound => bound.and_then(|()| namespace::make_read_only(path, false))?,
         }
     }
     Ok(())

@@ -44,6 +44,39 @@ fn nothing_of_it_changes() {
     }
 }
 
+/// Root's programs need no capability to write root's files, and `user: root` has some over the network.
+#[test]
+fn what_belongs_to_the_machine_cannot_be_written_in_a_node() {
+    in_child(Who::Caller, || {
+        let plan = plan("name: t\nnodes: { a: { user: root, run: [x] } }\n");
+        raised(&plan, |_, _, nodes, _| {
+            // Each writes back what is there, so that a failure of this test changes nothing either.
+            for path in ["/proc/sys/vm/swappiness", "/proc/sys/kernel/panic", "/sys/class/net/lo/mtu"] {
+                let rewrite =
+                    format!("sh [ ! -e {path} ] || {{ v=$(cat {path}); echo $v > {path} && echo written; }} 2>&1");
+                assert!(!tell(&nodes[0], &rewrite).contains("written"), "{path}");
+            }
+            let own = "/proc/sys/net/ipv4/ip_forward";
+            assert_eq!(tell(&nodes[0], &format!("sh echo 1 > {own}; cat {own}")), "1");
+        });
+    });
+}
+
+#[test]
+fn no_node_changes_the_names_of_all() {
+    for who in [Who::Caller, Who::Ordinary] {
+        in_child(who, || {
+            let status = fabric::sandbox::run(|sandbox| {
+                sandbox.hosts("10.0.0.1 one\n").unwrap();
+                assert!(std::fs::write("/etc/hosts", "10.0.0.9 one\n").is_err(), "{who:?} wrote it");
+                assert_eq!(std::fs::read_to_string("/etc/hosts").unwrap(), "10.0.0.1 one\n");
+                0
+            });
+            assert_eq!(status.unwrap(), 0);
+        });
+    }
+}
+
 #[test]
 fn the_doctor_finds_this_machine_able() {
     in_child(Who::Ordinary, || {
