@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use event::run_directory as names;
 use machine::{Seed, Size};
@@ -12,6 +13,8 @@ use topology::Plan;
 use topology::plan::{FileId, FileSource};
 
 const BLOCK: usize = 1 << 20;
+/// The kernel copies by itself, and looks for no flag of ours meanwhile.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Where the plan's files are on this machine.
 #[derive(Clone, Debug)]
@@ -21,12 +24,25 @@ pub struct SharedFiles {
 
 /// Why a file that nodes share is not to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("file `{name}`: cannot {action} {path}")]
-pub struct FileError {
-    name: String,
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum FileError {
+    /// The file system refused.
+    #[error("file `{name}`: cannot {action} {path}")]
+    Refused {
+        /// The file's name in the topology.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody asked the run to stop.
+    #[error("{signal} came while files were being made")]
+    Interrupted {
+        /// How.
+        signal: &'static str,
+    },
 }
 
 impl SharedFiles {
@@ -40,7 +56,8 @@ impl SharedFiles {
                 let readable = File::open(path).and_then(|opened| opened.metadata()).and_then(|metadata| {
                     if metadata.is_file() { Ok(()) } else { Err(io::ErrorKind::IsADirectory.into()) }
                 });
-                let failed = |source| FileError { name: file.name.clone(), action: "read", path: path.clone(), source };
+                let failed =
+                    |source| FileError::Refused { name: file.name.clone(), action: "read", path: path.clone(), source };
                 readable.map_err(failed)?;
             }
         }
@@ -50,19 +67,19 @@ impl SharedFiles {
     /// Generates what is to be generated into the run directory, and puts into each node's disk what the plan says.
     ///
     /// # Errors
-    /// When a file cannot be read, or there is no space.
-    pub fn prepare(plan: &Plan, run: &Path) -> Result<Self, FileError> {
+    /// When a file cannot be read, or there is no space; and soon after `stop` was set.
+    pub fn prepare(plan: &Plan, run: &Path, stop: &AtomicBool) -> Result<Self, FileError> {
         let mut paths = Vec::new();
         for file in plan.files() {
             let failed = |action: &'static str, path: &Path| {
                 let (name, path) = (file.name.clone(), path.to_owned());
-                move |source| FileError { name, action, path, source }
+                move |source| FileError::Refused { name, action, path, source }
             };
             paths.push(match &file.source {
                 FileSource::Generated { size, seed } => {
                     let folder = run.join(names::FILES);
                     let path = folder.join(&file.name);
-                    let written = fs::create_dir_all(&folder).and_then(|()| generate(&path, *size, *seed));
+                    let written = fs::create_dir_all(&folder).and_then(|()| generate(&path, *size, *seed, stop));
                     written.map_err(failed("write", &path))?;
                     path
                 }
@@ -74,9 +91,14 @@ impl SharedFiles {
             for (name, file) in &node.files {
                 let target = names::disk(run, &node.name).join(name);
                 let copied = target.parent().map_or(Ok(()), fs::create_dir_all);
-                let copied = copied.and_then(|()| fs::copy(files.path(*file), &target));
+                let copied = copied.and_then(|()| copy(files.path(*file), &target, stop));
                 let name = plan.file(*file).name.clone();
-                copied.map_err(|source| FileError { name, action: "copy to", path: target.clone(), source })?;
+                copied.map_err(|source| FileError::Refused {
+                    name,
+                    action: "copy to",
+                    path: target.clone(),
+                    source,
+                })?;
             }
         }
         Ok(files)
@@ -88,13 +110,31 @@ impl SharedFiles {
     }
 }
 
+fn proceed(stop: &AtomicBool) -> io::Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+}
+
+/// As `fs::copy`, in pieces.
+fn copy(from: &Path, to: &Path, stop: &AtomicBool) -> io::Result<()> {
+    let source = File::open(from)?;
+    let mut target = File::create(to)?;
+    target.set_permissions(source.metadata()?.permissions())?;
+    loop {
+        proceed(stop)?;
+        if io::copy(&mut (&source).take(COPIED_AT_ONCE), &mut target)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
 /// Writes the first `size` bytes of the seed's stream.
-fn generate(path: &Path, size: Size, seed: Seed) -> io::Result<()> {
+fn generate(path: &Path, size: Size, seed: Seed, stop: &AtomicBool) -> io::Result<()> {
     let mut stream = seed.stream();
     let mut file = BufWriter::with_capacity(BLOCK, File::create_new(path)?);
     let mut block = vec![0; BLOCK];
     let mut left = size.as_bytes();
     while left > 0 {
+        proceed(stop)?;
         // Whole blocks are drawn, so a shorter file is a beginning of a longer one with the same seed.
         stream.fill_bytes(&mut block);
         let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
@@ -138,13 +178,15 @@ fn compared(found: &Path, expected: &Path) -> io::Result<FileFinding> {
 mod tests {
     use super::*;
 
+    static GO: AtomicBool = AtomicBool::new(false);
+
     #[test]
     fn a_difference_is_found_where_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let (left, right) = (folder.path().join("left"), folder.path().join("right"));
         let size = BLOCK as u64 + 5;
-        generate(&left, Size::from_bytes(size), Seed::new(3)).unwrap();
-        generate(&right, Size::from_bytes(size), Seed::new(3)).unwrap();
+        generate(&left, Size::from_bytes(size), Seed::new(3), &GO).unwrap();
+        generate(&right, Size::from_bytes(size), Seed::new(3), &GO).unwrap();
         assert_eq!(compare(&left, &right), FileFinding::Identical { bytes: size });
 
         let mut bytes = fs::read(&right).unwrap();
@@ -168,11 +210,32 @@ mod tests {
     }
 
     #[test]
+    fn whoever_asks_to_stop_does_not_wait_for_the_whole_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, copied) = (folder.path().join("made"), folder.path().join("copied"));
+        let stop = AtomicBool::new(true);
+        let endless = Size::from_bytes(u64::MAX);
+        let stopped = generate(&made, endless, Seed::new(1), &stop).unwrap_err();
+        assert_eq!(stopped.kind(), io::ErrorKind::Interrupted);
+        assert_eq!(copy(Path::new("/dev/zero"), &copied, &stop).unwrap_err().kind(), io::ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_copy_is_the_same_to_the_last_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let (made, copied) = (folder.path().join("made"), folder.path().join("copied"));
+        let size = COPIED_AT_ONCE + 7;
+        generate(&made, Size::from_bytes(size), Seed::new(1), &GO).unwrap();
+        copy(&made, &copied, &GO).unwrap();
+        assert_eq!(compare(&copied, &made), FileFinding::Identical { bytes: size });
+    }
+
+    #[test]
     fn a_shorter_generated_file_is_a_beginning_of_a_longer_one() {
         let folder = tempfile::tempdir().unwrap();
         let (short, long) = (folder.path().join("short"), folder.path().join("long"));
-        generate(&short, Size::from_bytes(1000), Seed::new(1)).unwrap();
-        generate(&long, Size::from_bytes(2_000_000), Seed::new(1)).unwrap();
+        generate(&short, Size::from_bytes(1000), Seed::new(1), &GO).unwrap();
+        generate(&long, Size::from_bytes(2_000_000), Seed::new(1), &GO).unwrap();
         assert_eq!(fs::read(&short).unwrap(), fs::read(&long).unwrap()[..1000]);
     }
 }

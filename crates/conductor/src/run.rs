@@ -1,6 +1,8 @@
 //! One run, from an empty run directory to the verdict.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event::{Event, Record, Verdict};
@@ -69,14 +71,23 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     let Options { directory, about, signals, observe } = options;
     let mut signals = Signals::listen(signals)?;
     let probe = Probe::start().map_err(|source| RunError::Setup { action: "start the lag probe", source })?;
-    let scenario = Scenario::new(plan.clone(), about, fabric::clock::now());
+    let mut scenario = Scenario::new(plan.clone(), about, fabric::clock::now());
     let mut journal = Journal { log: directory.open_log()?, observe };
 
-    let prepared = {
-        let (plan, path) = (plan.clone(), directory.path().to_owned());
-        tokio::task::spawn_blocking(move || SharedFiles::prepare(&plan, &path))
+    let prepared = prepare_files(&plan, &directory, &mut signals).await;
+    if prepared.is_err() {
+        directory.remove_generated_files();
+    }
+    let files = match prepared {
+        Err(FileError::Interrupted { signal }) => {
+            while let Some(Output::Record(record)) = scenario.poll() {
+                journal.write(&record)?;
+            }
+            let cause = format!("{signal} came while the files were being made: no node was started");
+            return journal.end_interrupted(cause, Span::ZERO);
+        }
+        prepared => prepared?,
     };
-    let files = prepared.await.expect("writing files does not panic")?;
     let (inbox, messages) = mpsc::channel(INBOX);
     let before = fabric::clock::now();
     let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone()).await?;
@@ -87,6 +98,25 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     conductor.engine.lower().await;
     directory.remove_generated_files();
     verdict
+}
+
+/// Makes the files that nodes share, unless somebody asks to stop: there may be many gigabytes to write.
+async fn prepare_files(plan: &Plan, directory: &RunDirectory, signals: &mut Signals) -> Result<SharedFiles, FileError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (plan, path, stopped) = (plan.clone(), directory.path().to_owned(), Arc::clone(&stop));
+    let mut prepared = tokio::task::spawn_blocking(move || SharedFiles::prepare(&plan, &path, &stopped));
+    tokio::select! {
+        prepared = &mut prepared => prepared.expect("writing files does not panic"),
+        signal = signals.next() => {
+            stop.store(true, Ordering::Relaxed);
+            // Ends at its next block, unless the disk hangs: the second signal does not wait for that.
+            tokio::select! {
+                _abandoned = prepared => {}
+                _second = signals.next() => {}
+            }
+            Err(FileError::Interrupted { signal })
+        }
+    }
 }
 
 struct Conductor {
@@ -197,11 +227,7 @@ impl Conductor {
 
     /// The second signal: nothing more is waited for.
     fn cut_short(&mut self, journal: &mut Journal, began: Time, now: Time) -> Result<Verdict, RunError> {
-        let causes = vec!["interrupted twice: nothing more was waited for".to_owned()];
-        let event = Event::RunEnded { verdict: Verdict::Interrupted, causes, took: now.since(began) };
-        journal.write(&Record::new(now.since(began), event))?;
-        journal.log.flush()?;
-        Ok(Verdict::Interrupted)
+        journal.end_interrupted("interrupted twice: nothing more was waited for".to_owned(), now.since(began))
     }
 }
 
@@ -211,6 +237,14 @@ struct Journal {
 }
 
 impl Journal {
+    /// The last record of a run that was cut short `took` after its start.
+    fn end_interrupted(&mut self, cause: String, took: Span) -> Result<Verdict, RunError> {
+        let event = Event::RunEnded { verdict: Verdict::Interrupted, causes: vec![cause], took };
+        self.write(&Record::new(took, event))?;
+        self.log.flush()?;
+        Ok(Verdict::Interrupted)
+    }
+
     fn write(&mut self, record: &Record) -> Result<(), DirectoryError> {
         self.log.write(record)?;
         (self.observe)(record);

@@ -37,6 +37,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Status> {
             return Ok(Status::Unable);
         }
     }
+    if let Some(path) = &arguments.junit {
+        check_junit_path(path)?;
+    }
     if let Ok(limits) = getrlimit(Resource::RLIMIT_NOFILE) {
         CALLERS_DESCRIPTORS.get_or_init(|| limits);
     }
@@ -62,6 +65,18 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Status> {
         summarise(&states);
     }
     Ok(status)
+}
+
+/// After an hour of runs is no time to learn that nothing can be written.
+fn check_junit_path(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let why = match fs::metadata(folder) {
+        Err(error) => error.to_string(),
+        Ok(_) if path.is_dir() => "it is a folder".to_owned(),
+        Ok(found) if !found.is_dir() => format!("{} is no folder", folder.display()),
+        Ok(_) => return Ok(()),
+    };
+    Err(BadInput(format!("cannot write {}: {why}", path.display())).into())
 }
 
 /// Everything that can be wrong is found before anything is created.
@@ -143,8 +158,8 @@ fn inside(
         spawner,
         Options { directory, about, signals: sandbox.signals, observe },
     ));
-    // Dropping the runtime's last task dropped the sender, which ends the view.
-    drop(runtime);
+    // The run's end dropped the sender, which ends the view. A file that a run cut short still compares is not waited for.
+    runtime.shutdown_background();
     show.join().map_err(|_| anyhow::anyhow!("the live view failed"))?;
     Ok(outcome?)
 }
