@@ -99,11 +99,11 @@ pub(super) fn keep_only(kept: &[RawFd]) {
 /// Settings of the new network namespace: programs without capabilities may use low ports and ping, and nothing
 /// announces, detects or configures itself.
 fn settings(rootless: bool, gid: Gid) -> io::Result<()> {
-    // In a user namespace only mapped groups can be named.
-    let groups = if rootless { format!("{gid} {gid}") } else { "0 2147483647".to_owned() };
+    // In a user namespace only mapped groups can be named. Root may live in one, too: a container's.
+    let own_group = format!("{gid} {gid}");
+    allow_ping(if rootless { &own_group } else { "0 2147483647" }, &own_group)?;
     for (path, value, required) in [
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", true),
-        ("/proc/sys/net/ipv4/ping_group_range", groups.as_str(), true),
         ("/proc/sys/net/ipv6/conf/default/accept_dad", "0", false),
         ("/proc/sys/net/ipv6/conf/default/accept_ra", "0", false),
         ("/proc/sys/net/ipv6/conf/default/autoconf", "0", false),
@@ -115,6 +115,12 @@ fn settings(rootless: bool, gid: Gid) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// To these groups, or to `else_these` where the former do not all exist.
+fn allow_ping(groups: &str, else_these: &str) -> io::Result<()> {
+    let set = |range: &str| namespace::write("/proc/sys/net/ipv4/ping_group_range", range);
+    set(groups).or_else(|error| if error.raw_os_error() == Some(libc::EINVAL) { set(else_these) } else { Err(error) })
 }
 
 /// A program of the machine's root could change the whole machine's settings, without any capability: their files are

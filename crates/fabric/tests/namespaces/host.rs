@@ -77,6 +77,21 @@ fn no_node_changes_the_names_of_all() {
     }
 }
 
+/// A rootless container's root: it may make namespaces, and knows one group only.
+#[test]
+fn root_of_a_user_namespace_can_run_nodes() {
+    in_child(Who::Ordinary, || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).unwrap();
+        let id = nix::unistd::Uid::current();
+        assert!(!id.is_root());
+        std::fs::write("/proc/self/setgroups", "deny").unwrap();
+        std::fs::write("/proc/self/uid_map", "0 65534 1").unwrap();
+        std::fs::write("/proc/self/gid_map", "0 65534 1").unwrap();
+        let plan = plan("name: t\nnodes: { a: { run: [x] }, b: { user: root, run: [x] } }\n");
+        raised(&plan, |_, _, nodes, _| assert_eq!(tell(&nodes[1], "sh id -u"), "0"));
+    });
+}
+
 #[test]
 fn the_doctor_finds_this_machine_able() {
     in_child(Who::Ordinary, || {
