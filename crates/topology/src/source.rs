@@ -31,6 +31,8 @@ impl Source {
     /// When they are more than [`MAX_FILE_BYTES`] or not UTF-8.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Source, Diagnostics> {
         let name = name.into();
+        // Some editors begin every file with a byte order mark, which UTF-8 does not need.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if bytes.len() > MAX_FILE_BYTES {
             return Err(too_large(&name, bytes.len()));
         }

@@ -25,6 +25,13 @@ nodes:
 ";
 
 #[test]
+fn a_file_as_windows_editors_save_it_is_read() {
+    let bytes = b"\xef\xbb\xbfname: t\r\nnodes:\r\n  a: { run: [x] }\r\n";
+    let source = Source::from_bytes("windows.yaml", bytes).unwrap();
+    assert_eq!(topology::load(&source, &Overrides::new(Seed::new(1))).unwrap().name(), "t");
+}
+
+#[test]
 fn defaults_are_filled_in() {
     let plan = load(SET);
     assert_eq!((plan.seed(), plan.timeout()), (Seed::new(42), Span::from_secs(300)));

@@ -8,8 +8,14 @@ pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>)
         .into_iter()
         .map(|name| (distance(&found, &name.chars().take(MAX_LENGTH).collect::<Vec<_>>()), name))
         .filter(|(distance, name)| *distance <= bound || (*distance <= 2 && name.len() > 3))
-        .min_by_key(|(distance, _)| *distance)
+        // Of those that are equally near, one with the same letters and digits: `server2` is `server-2`, not `server`.
+        .min_by_key(|(distance, name)| (*distance, !same_but_for_punctuation(&found, name)))
         .map(|(_, name)| name)
+}
+
+fn same_but_for_punctuation(found: &[char], name: &str) -> bool {
+    let kept = |c: &char| c.is_alphanumeric();
+    found.iter().copied().filter(kept).eq(name.chars().filter(kept))
 }
 
 /// Names are at most 63 characters; what a file gives instead of one may be a megabyte.
@@ -44,6 +50,8 @@ mod tests {
         assert_eq!(nearest("serevr", known), Some("server"));
         assert_eq!(nearest("Client", known), Some("client"));
         assert_eq!(nearest("server-3", known), Some("server-2"));
+        assert_eq!(nearest("server2", known), Some("server-2"));
+        assert_eq!(nearest("server_2", known), Some("server-2"));
         assert_eq!(nearest("tracker", known), None);
         assert_eq!(nearest("", known), None);
     }
