@@ -84,10 +84,11 @@ impl Node {
         ip(&format!("link set hub{number} up"));
         let addresses = node.addresses();
         let done = node.spawn(move || {
-            // 10 Gbit/s over 20 ms are 25 MB under way, and a receiver grants less than its buffer.
-            for buffer in ["tcp_rmem", "tcp_wmem"] {
+            // 10 Gbit/s over 20 ms are 25 MB under way. The receiver's buffer is that large from the start: the kernel's
+            // tuning sometimes leaves it at the default, which would measure that.
+            for (buffer, sizes) in [("tcp_rmem", "4096 67108864 67108864"), ("tcp_wmem", "4096 4194304 67108864")] {
                 let path = format!("/proc/sys/net/ipv4/{buffer}");
-                std::fs::write(path, "4096 4194304 67108864").expect("buffers of this namespace");
+                std::fs::write(path, sizes).expect("buffers of this namespace");
             }
             if !offload {
                 // With `gso_max_segs 1` TCP itself makes small packets, at a tenth of the speed: nothing to measure by.
