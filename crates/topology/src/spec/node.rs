@@ -65,7 +65,7 @@ impl NodeSpec {
                     .map(|(key, _)| key)
                     .find(|key| !common.contains(&key.name.as_str()) && !known_to_a_role(&key.name));
                 if let Some(key) = stranger {
-                    return Err(unknown_field(&key.name, common, &["role", "run"]).or_at(key.place));
+                    return Err(unknown_field(&key.name, common, &["run"]).or_at(key.place));
                 }
                 return Err(Fault::said("a node needs a `role` or a program to `run`; this one has neither"));
             }
