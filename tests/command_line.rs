@@ -19,6 +19,7 @@ fn bad_input_is_2_and_creates_nothing() {
         vec!["run", right.to_str().unwrap(), "--set", "nonsense"],
         vec!["run", right.to_str().unwrap(), "--set", "nodes.nobody.env.A=b"],
         vec!["run", right.to_str().unwrap(), "--seed", "minus one"],
+        vec!["run", right.to_str().unwrap(), "--junit", "no/such/folder/all.xml"],
         vec!["run"],
         vec!["frobnicate"],
         vec!["report", "nowhere"],

@@ -125,6 +125,23 @@ fn an_interrupted_run_says_so_and_leaves_nothing() {
 }
 
 #[test]
+fn an_interrupt_while_files_are_made_does_not_wait_for_them() {
+    let place = Place::new();
+    let text = "name: big\nfiles: { blob: { size: 100GiB } }\nnodes:\n  one: { run: [\"true\"], files: { blob: blob } }\nexpect:\n  one: { exit: 0 }\n";
+    let file = place.write("big.yaml", text);
+    let mut command = place.command();
+    command.arg("run").arg(&file).arg("--format=json").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("testbed can be started");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("a pipe")));
+    let began = |line: &std::io::Result<String>| line.as_ref().is_ok_and(|line| line.contains("run-began"));
+    assert!(lines.any(|line| began(&line)), "the run begins");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    // Writing 100 GiB takes minutes, and a test that takes minutes is ended by its runner.
+    assert_eq!(child.wait().expect("a child can be waited for").code(), Some(130));
+    assert_nothing_is_left(place.path(), "after SIGINT");
+}
+
+#[test]
 fn a_whole_run_changes_nothing_on_the_host() {
     let before = Host::look();
     let place = Place::new();

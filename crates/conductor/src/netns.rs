@@ -170,7 +170,7 @@ impl Netns {
                 let lost = snapshot.own_losses();
                 if lost > 0 {
                     measured.invalidities.push(format!(
-                        "the emulation itself lost {lost} packets ({} before the relay read them, {} for want of room)",
+                        "the emulation itself lost {lost} packets ({} before the relay read them, {} that the kernel refused or for which there was no room)",
                         snapshot.kernel_drops,
                         lost - snapshot.kernel_drops,
                     ));

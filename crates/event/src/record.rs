@@ -110,6 +110,15 @@ pub enum Event {
         /// What it said.
         report: NodeReport,
     },
+    /// A node's program reported so often that these were not logged.
+    ReportsLeftOut {
+        /// The node.
+        node: String,
+        /// Which program.
+        incarnation: u32,
+        /// How many.
+        count: u64,
+    },
     /// A line of a node's output matched a pattern that the file asks for.
     OutputMatched {
         /// The node.

@@ -286,7 +286,7 @@ impl RunState {
                 self.causes.clone_from(causes);
                 self.took = Some(*took);
             }
-            Event::OutputMatched { .. } => {}
+            Event::OutputMatched { .. } | Event::ReportsLeftOut { .. } => {}
         }
     }
 

@@ -26,6 +26,10 @@ pub(crate) struct Lifecycle {
     /// A progress report that was not written to the log, to keep the log small.
     unlogged: Option<NodeReport>,
     logged_at: Option<Time>,
+    /// Reports that may still be logged, in thousandths; see [`REPORTS_PER_SECOND`].
+    report_allowance: Option<(Time, u64)>,
+    /// Reports that were not, since the last that was.
+    pub(crate) reports_left_out: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +67,26 @@ pub(crate) struct Progress {
 /// Progress is logged no oftener than this, and always when something else happens to the node.
 const PROGRESS_LOG_INTERVAL: Span = Span::from_millis(100);
 
+/// A node that reports oftener than this, for longer than [`REPORTS_AT_ONCE`] of them take, is logged in part: programs
+/// are hostile, and the log's size is bounded by the run's length.
+const REPORTS_PER_SECOND: u64 = 500;
+const REPORTS_AT_ONCE: u64 = 5000;
+
 impl Lifecycle {
+    /// Whether a report that was made now is to be logged.
+    pub(crate) fn may_log_report(&mut self, now: Time) -> bool {
+        let full = REPORTS_AT_ONCE * 1000;
+        let (since, left) = self.report_allowance.unwrap_or((now, full));
+        let earned = now.since(since).as_millis().saturating_mul(REPORTS_PER_SECOND);
+        // What is less than a millisecond's worth goes on being saved up.
+        let since = if earned > 0 { now } else { since };
+        let left = left.saturating_add(earned).min(full);
+        let may = left >= 1000;
+        self.report_allowance = Some((since, if may { left - 1000 } else { left }));
+        self.reports_left_out += u64::from(!may);
+        may
+    }
+
     /// Whether a program runs, or is about to.
     pub(crate) fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running | Phase::Paused)

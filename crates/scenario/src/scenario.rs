@@ -234,9 +234,10 @@ impl Scenario {
         let lifecycle = &mut self.nodes[node.index()];
         let logged = match report {
             NodeReport::Progress { .. } => lifecycle.report_progress(now, report),
-            _ => Some(report),
+            _ => lifecycle.may_log_report(now).then_some(report),
         };
         if let Some(report) = logged {
+            self.record_reports_left_out(now, node);
             self.record_report(now, node, report);
         }
         self.fire_by_progress(now, node);
@@ -246,6 +247,15 @@ impl Scenario {
         let incarnation = self.nodes[node.index()].incarnation;
         let node = self.name(node);
         self.record(now, Event::NodeReported { node, incarnation, report });
+    }
+
+    fn record_reports_left_out(&mut self, now: Time, node: NodeId) {
+        let count = std::mem::take(&mut self.nodes[node.index()].reports_left_out);
+        if count > 0 {
+            let incarnation = self.nodes[node.index()].incarnation;
+            let node = self.name(node);
+            self.record(now, Event::ReportsLeftOut { node, incarnation, count });
+        }
     }
 
     pub(crate) fn record_held_back_progress(&mut self, now: Time, node: NodeId) {
@@ -294,6 +304,7 @@ impl Scenario {
             return;
         }
         self.record_held_back_progress(now, node);
+        self.record_reports_left_out(now, node);
         let run_is_over = matches!(self.stage, Stage::Settling | Stage::Over) || self.interrupted;
         let lifecycle = &mut self.nodes[node.index()];
         let incarnation = lifecycle.incarnation;

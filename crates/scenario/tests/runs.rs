@@ -341,6 +341,28 @@ fn a_run_without_awaited_exits_ends_when_nothing_is_left_to_happen() {
     assert_eq!(engine.verdict, Some(Verdict::Pass), "{:?}", engine.causes);
 }
 
+#[test]
+fn a_node_that_reports_without_end_does_not_fill_the_log() {
+    let mut engine = set("expect: { client: { exit: 0 } }\n");
+    let node = engine.id("client");
+    for _ in 0..20_000 {
+        let report = NodeReport::from_line(r#"{"kind":"noise"}"#).expect("a report");
+        engine.tell(Input::Reported { node, report });
+    }
+    engine.exits("client", 0);
+    let logged = engine.log.iter().filter(|event| matches!(event, Event::NodeReported { .. })).count();
+    let left_out: u64 = engine
+        .log
+        .iter()
+        .filter_map(|event| match event {
+            Event::ReportsLeftOut { count, .. } => Some(*count),
+            _ => None,
+        })
+        .sum();
+    assert!(logged <= 5000, "{logged} were logged");
+    assert_eq!(logged as u64 + left_out, 20_000, "what was left out is told");
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Passes(u64),

@@ -1,10 +1,13 @@
 //! Sending: up to 64 messages to one interface with one system call, packets that continue each other in one message.
 #![allow(unsafe_code, reason = "sendmmsg with addresses of interfaces is outside of what safe wrappers offer")]
 
-use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
+
+use nix::errno::Errno;
+use nix::poll::ppoll;
+use nix::sys::time::{TimeSpec, TimeValLike};
 
 use super::frame::Frame;
 use super::join::{LONGEST_HEADERS, Run};
@@ -15,6 +18,10 @@ const MESSAGES: usize = 64;
 
 /// Pieces of all messages of one system call.
 const PIECES: usize = 512;
+
+/// How often a send of so many messages waits 50 µs for the receiving end. Two milliseconds later it is not a backlog that is
+/// full but a machine that stands still.
+const PATIENCE: u32 = 40;
 
 /// What became of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,14 +98,24 @@ fn hand_over(socket: &OwnedFd, ifindex: u32, messages: &[Message<'_>], pieces: &
     }
     let mut result = Sent { frames: messages.iter().map(|message| message.frames).sum(), refused: 0 };
     let mut done = 0;
+    let mut patience = PATIENCE;
     while done < raw.len() {
         let left = &mut raw[done..];
         // SAFETY: the messages point to `address` and to `vectors`, and those to frames and headers, all of which outlive
         // the call; the kernel only reads through them.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as libc::c_uint, 0) };
-        match usize::try_from(sent) {
-            Ok(sent) if sent > 0 => done += sent,
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+        if let Some(sent) = usize::try_from(sent).ok().filter(|sent| *sent > 0) {
+            done += sent;
+            continue;
+        }
+        match Errno::last() {
+            Errno::EINTR => {}
+            // The receiving end's backlog is full, which says that its kernel thread has not had its turn: it gets one.
+            Errno::ENOBUFS | Errno::EAGAIN if patience > 0 => {
+                patience -= 1;
+                let turn = TimeSpec::nanoseconds(50_000);
+                let _nothing_is_waited_for = ppoll(&mut [], Some(turn), None);
+            }
             // The first of those left is at fault; the others may pass.
             _ => {
                 result.refused += messages[done].frames as u64;

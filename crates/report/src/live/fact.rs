@@ -66,6 +66,9 @@ impl Narrator {
             Event::OutputMatched { node, pattern, line: text } => {
                 ("output", Tone::Plain, format!("{} printed /{}/: {}", line(node), line(pattern), line(text)))
             }
+            Event::ReportsLeftOut { node, count, .. } => {
+                ("reports", Tone::Notice, format!("{}: {count} were not logged, it makes too many", line(node)))
+            }
             Event::NodePaused { node } => ("paused", Tone::Notice, line(node)),
             Event::NodeResumed { node } => ("resumed", Tone::Good, line(node)),
             Event::NodeExited { cause: EndCause::RunEnd, .. } => return None,
