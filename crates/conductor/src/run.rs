@@ -73,6 +73,11 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     let probe = Probe::start().map_err(|source| RunError::Setup { action: "start the lag probe", source })?;
     let mut scenario = Scenario::new(plan.clone(), about, fabric::clock::now());
     let mut journal = Journal { log: directory.open_log()?, observe };
+    // That the run has begun is told before what may take long.
+    while let Some(Output::Record(record)) = scenario.poll() {
+        journal.write(&record)?;
+    }
+    journal.log.flush()?;
 
     let prepared = prepare_files(&plan, &directory, &mut signals).await;
     if prepared.is_err() {
@@ -80,9 +85,6 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     }
     let files = match prepared {
         Err(FileError::Interrupted { signal }) => {
-            while let Some(Output::Record(record)) = scenario.poll() {
-                journal.write(&record)?;
-            }
             let cause = format!("{signal} came while the files were being made: no node was started");
             return journal.end_interrupted(cause, Span::ZERO);
         }
