@@ -180,7 +180,7 @@ impl Head {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::segment::Train;
+    use super::super::segment::tests::cut;
     use super::*;
 
     /// A train as a kernel hands it over, whose packets are what the relay makes of it.
@@ -217,16 +217,6 @@ mod tests {
         let at = VNET + transport + CHECKSUM_AT;
         packet[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
         packet
-    }
-
-    fn cut(packet: &[u8]) -> Vec<Vec<u8>> {
-        let train = Train::of(packet).expect("a train");
-        let cut_one = |index| {
-            let mut out = vec![0; train.length_of(packet, index)];
-            train.cut(packet, index, &mut out);
-            out
-        };
-        (0..train.packets(packet)).map(cut_one).collect()
     }
 
     /// Joins what can be joined; the trains, and how many packets are in each.

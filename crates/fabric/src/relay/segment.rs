@@ -138,7 +138,7 @@ impl Train {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -162,7 +162,8 @@ mod tests {
         packet
     }
 
-    fn cut(packet: &[u8]) -> Vec<Vec<u8>> {
+    /// All packets of a train.
+    pub(in crate::relay) fn cut(packet: &[u8]) -> Vec<Vec<u8>> {
         let train = Train::of(packet).expect("a train");
         let cut_one = |index| {
             let mut out = vec![0; train.length_of(packet, index)];
