@@ -4,11 +4,14 @@
 //! run from a copy as another user.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(unsafe_code, reason = "setting a signal's action between fork and exec has no safe form")]
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use event::{Event, Record, RunState, run_directory as names};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tempfile::TempDir;
 
 /// The program under test.
@@ -53,6 +56,14 @@ impl Place {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.current_dir(self.path()).stdin(Stdio::null()).env_remove("GITHUB_STEP_SUMMARY").env("NO_COLOR", "1");
+        // What a shell runs in the background ignores SIGINT, and hands that down; a person's Ctrl-C meets no such thing.
+        let hears_interrupts = || {
+            // SAFETY: the default action runs no code of ours.
+            let result = unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) };
+            result.map(drop).map_err(std::io::Error::from)
+        };
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe { command.pre_exec(hears_interrupts) };
         command
     }
 
