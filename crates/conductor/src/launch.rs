@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::Path;
 
+use machine::Span;
 use topology::Plan;
-use topology::plan::{HTTP_PORT, NodeId, Program, Role};
+use topology::plan::{HTTP_PORT, NodeId, P2MP_PORT, Program, Role, SegmentTimeout, TransferMode};
 
 use crate::files::SharedFiles;
 
@@ -34,7 +35,7 @@ pub fn launch(plan: &Plan, node: NodeId, files: &SharedFiles, disk: &Path) -> La
         Program::Run(words) => words.clone(),
         Program::Role(role) => {
             let mut argv = vec![SELF.to_owned(), "role".to_owned(), role.name().to_owned()];
-            argv.extend(role_arguments(plan, role, files));
+            argv.extend(role_arguments(plan, node, role, files));
             argv
         }
     };
@@ -62,19 +63,25 @@ pub fn launch(plan: &Plan, node: NodeId, files: &SharedFiles, disk: &Path) -> La
     Launch { argv, env }
 }
 
-fn role_arguments(plan: &Plan, role: &Role, files: &SharedFiles) -> Vec<String> {
+fn role_arguments(plan: &Plan, node: NodeId, role: &Role, files: &SharedFiles) -> Vec<String> {
     let name = |node: &NodeId| plan.node(*node).name.clone();
     let url = |node: &NodeId| format!("http://{}/", name(node));
     let mut arguments = Vec::new();
     match role {
-        Role::FileServer { file, rate } => {
+        Role::FileServer { file, rate, corrupt } => {
             arguments.extend(["--port".to_owned(), HTTP_PORT.to_string()]);
             arguments.extend(rate.iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
+            if let Some(share) = corrupt {
+                let seed = plan.node(node).seed;
+                arguments.extend(["--corrupt".to_owned(), share.to_string(), "--seed".to_owned(), seed.to_string()]);
+            }
             arguments.push(files.path(*file).to_string_lossy().into_owned());
         }
-        Role::CheckServer { watch, interval } => {
+        Role::CheckServer { watch, interval, file } => {
             arguments.extend(["--port".to_owned(), HTTP_PORT.to_string()]);
             arguments.extend(["--interval".to_owned(), interval.to_string()]);
+            let path = file.map(|file| files.path(file).to_string_lossy().into_owned());
+            arguments.extend(path.into_iter().flat_map(|path| ["--file".to_owned(), path]));
             arguments.extend(watch.iter().map(url));
         }
         Role::Downloader { from, check, out, resume } => {
@@ -83,8 +90,41 @@ fn role_arguments(plan: &Plan, role: &Role, files: &SharedFiles) -> Vec<String> 
             arguments.extend(["-o".to_owned(), out.clone()]);
             arguments.push(if *resume { "--resume" } else { "--overwrite" }.to_owned());
         }
+        Role::P2mpSender { to, file, mss, mode, give_up } => {
+            arguments.extend(to.iter().map(name));
+            arguments.push(P2MP_PORT.to_string());
+            arguments.push(files.path(*file).to_string_lossy().into_owned());
+            arguments.push(mss.to_string());
+            arguments.extend(["--give-up".to_owned(), give_up.to_string()]);
+            arguments.extend(mode_arguments(mode));
+        }
+        Role::P2mpReceiver { p, out } => {
+            let p = f64::from(p.as_parts_per_billion()) / 1e9;
+            arguments.extend([P2MP_PORT.to_string(), out.clone(), p.to_string()]);
+            arguments.extend(["--seed".to_owned(), plan.node(node).seed.to_string()]);
+            arguments.extend(["--once".to_owned(), "--overwrite".to_owned()]);
+        }
     }
     arguments
+}
+
+fn mode_arguments(mode: &TransferMode) -> Vec<String> {
+    let flag = |name: &str, value: String| [name.to_owned(), value];
+    let timeout = |timeout: &Span, mode: &str| {
+        [flag("--timeout", timeout.to_string()), flag("--timeout-mode", mode.to_owned())].concat()
+    };
+    match mode {
+        TransferMode::StopAndWait { timeout: SegmentTimeout::Adaptive } => Vec::new(),
+        TransferMode::StopAndWait { timeout: SegmentTimeout::Fixed(span) } => timeout(span, "fixed"),
+        TransferMode::StopAndWait { timeout: SegmentTimeout::Shared(span) } => timeout(span, "shared"),
+        TransferMode::Fast { multicast, rate } => {
+            let mut arguments = flag("--mode", "fast".to_owned()).to_vec();
+            // It is tried by itself.
+            arguments.extend((*multicast == Some(false)).then(|| "--unicast".to_owned()));
+            arguments.extend(rate.iter().flat_map(|rate| flag("--rate", rate.to_string())));
+            arguments
+        }
+    }
 }
 
 /// The content of every node's `/etc/hosts`: a node's name stands for its first address, `<node>.<network>` for the one

@@ -3,14 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use event::{Direction, Lag, LinkCount};
+use event::{Direction, Lag, LinkCount, Recording};
 use fabric::relay::RelaySnapshot;
 use fabric::{Fabric, RaiseError};
-use link::HalfCounters;
 use machine::Span;
 use nodes::init::lines::LineBuffer;
 use nodes::init::protocol::{self, Command, EncodeError, InitEvent, Notice, Privilege, Start};
-use scenario::{Input, Measurements, Output, Scenario};
+use scenario::{Input, Measurements, Output, Scenario, link_count, pair_counts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -46,6 +45,9 @@ pub struct Netns {
     run: PathBuf,
     /// How late the relay had been before t = 0.
     late_before: Span,
+    /// Packets that the relay had lost before any program was started. Interfaces come up one after the other, and what the
+    /// kernels of the first announce (RFC 3810) meanwhile finds no way to the others.
+    lost_before: u64,
 }
 
 impl Netns {
@@ -60,7 +62,8 @@ impl Netns {
         run: &Path,
         inbox: mpsc::Sender<Input>,
     ) -> Result<Self, EngineError> {
-        let mut fabric = fabric::raise(plan, spawner).await?;
+        let captures = plan.is_recorded().then(|| run.join(event::run_directory::PCAP));
+        let mut fabric = fabric::raise(plan, spawner, captures).await?;
         let mut controls = Vec::with_capacity(plan.nodes().len());
         let mut launches = Vec::with_capacity(plan.nodes().len());
         for raised in fabric.take_nodes() {
@@ -73,7 +76,12 @@ impl Netns {
             let disk = event::run_directory::disk(run, name);
             launches.push(launch::launch(plan, raised.id, files, &disk));
         }
-        Ok(Netns { fabric, controls, launches, run: run.to_owned(), late_before: Span::ZERO })
+        let lost_before = match fabric.snapshot().await {
+            Ok(Some(snapshot)) => snapshot.own_losses(),
+            // A relay that has stopped is found out when the run is measured.
+            Ok(None) | Err(_) => 0,
+        };
+        Ok(Netns { fabric, controls, launches, run: run.to_owned(), late_before: Span::ZERO, lost_before })
     }
 
     /// Carries out one output of the scenario; what to tell it if that failed.
@@ -153,8 +161,12 @@ impl Netns {
         }
     }
 
-    /// From now on lateness counts.
-    pub async fn begin_measuring(&mut self) {
+    /// This is t = 0: from now on lateness counts, and traces of links are at their beginning.
+    pub async fn begin(&mut self) {
+        if let Err(error) = self.fabric.begin_traces().await {
+            // A relay that has stopped makes the run invalid when it is measured.
+            tracing::warn!(error = in_full(&error), "traces did not begin");
+        }
         if let Ok(Some(snapshot)) = self.fabric.snapshot().await {
             self.late_before = snapshot.lateness.excess();
         }
@@ -167,17 +179,35 @@ impl Netns {
             Ok(Some(snapshot)) => {
                 measured.links = self.link_counts(plan, &snapshot);
                 measured.lags.push(("relay".to_owned(), lag::summary(&snapshot.lateness, self.late_before, lasted)));
-                let lost = snapshot.own_losses();
+                let lost = snapshot.own_losses().saturating_sub(self.lost_before);
                 if lost > 0 {
+                    let unread = snapshot.kernel_drops.min(lost);
                     measured.invalidities.push(format!(
-                        "the emulation itself lost {lost} packets ({} before the relay read them, {} that the kernel refused or for which there was no room)",
-                        snapshot.kernel_drops,
-                        lost - snapshot.kernel_drops,
+                        "the emulation itself lost {lost} packets ({unread} before the relay read them, {} that the kernel refused or for which there was no room)",
+                        lost - unread,
                     ));
                 }
             }
             Ok(None) => {}
             Err(error) => measured.invalidities.push(format!("the relay has stopped: {}", in_full(&error))),
+        }
+        measured.recording = match self.fabric.end_capture().await {
+            Ok(summary) => summary.map(|summary| Recording {
+                files: summary.files as u64,
+                packets: summary.recorded,
+                unrecorded: summary.unrecorded,
+                failed: summary.failed,
+            }),
+            // That the relay has stopped is among the invalidities already.
+            Err(_) => None,
+        };
+        match self.fabric.netem_overflows().await {
+            Ok(overflows) => measured.invalidities.extend(overflows.into_iter().map(|(half, packets)| {
+                format!(
+                    "the kernel itself lost {packets} packets on {half}: more came during the delay than netem keeps"
+                )
+            })),
+            Err(error) => measured.invalidities.push(format!("netem cannot be asked: {}", in_full(&error))),
         }
         let starved = measured.lags.iter().filter_map(|(of, lag)| lag::starvation(of, lag));
         measured.invalidities.extend(starved);
@@ -196,6 +226,7 @@ impl Netns {
                 counts.push(link_count(&node.name, network, Direction::Down, &port.down));
             }
         }
+        counts.extend(snapshot.networks.iter().flat_map(pair_counts));
         counts
     }
 
@@ -204,23 +235,6 @@ impl Netns {
         if let Err(error) = self.fabric.lower().await {
             tracing::warn!(error = in_full(&error), "the relay did not stop in order");
         }
-    }
-}
-
-fn link_count(node: &str, network: &str, direction: Direction, half: &HalfCounters) -> LinkCount {
-    LinkCount {
-        node: node.to_owned(),
-        network: network.to_owned(),
-        direction,
-        offered: half.offered.packets,
-        offered_bytes: half.offered.bytes,
-        delivered: half.delivered.packets,
-        delivered_bytes: half.delivered.bytes,
-        lost: half.dropped.loss.packets,
-        queue: half.dropped.queue.packets,
-        partition: half.dropped.partition.packets,
-        cut: half.dropped.cut.packets,
-        in_flight: half.in_flight.packets,
     }
 }
 

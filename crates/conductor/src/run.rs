@@ -148,7 +148,7 @@ impl Conductor {
                         if record.event == Event::AllStarted {
                             // That starting many programs at once keeps a machine busy says nothing about the run.
                             self.probe.reset();
-                            self.engine.begin_measuring().await;
+                            self.engine.begin().await;
                             began = fabric::clock::now();
                         }
                         journal.write(&record)?;

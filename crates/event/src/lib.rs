@@ -22,7 +22,7 @@ pub mod run_directory;
 pub mod state;
 pub mod verdict;
 
-pub use node_report::{NodeReport, SourceState};
-pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record};
+pub use node_report::{Delivery, NodeReport, Rounds, SourceState, Transferred};
+pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record, Recording};
 pub use state::{ExpectationState, FaultState, NodePhase, NodeState, Progress, RunState, SourceView};
 pub use verdict::Verdict;

@@ -17,7 +17,7 @@ pub enum NodeReport {
     Progress {
         /// Bytes in hand for good.
         bytes: u64,
-        /// Bytes of the whole.
+        /// Bytes of the whole; 0 where the program is not told before the end.
         total: u64,
         /// Body bytes received by this incarnation, wasted ones too.
         received: u64,
@@ -58,8 +58,60 @@ pub enum NodeReport {
         /// SHA-256 of the result in hexadecimal, where the program knows it.
         sha256: Option<String>,
     },
+    /// A sender's transfer to several receivers is over.
+    Transferred(Transferred),
     /// Anything else, kept as it came.
     Other(Value),
+}
+
+/// What a sender tells of a transfer that is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Transferred {
+    /// From the first datagram to the last answer.
+    pub seconds: f64,
+    /// Segments with data that the file was cut into and that arrived.
+    pub segments: u64,
+    /// Bytes of the file that arrived.
+    pub bytes: u64,
+    /// Of a stop-and-wait transfer: what its time went to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Rounds>,
+    /// In the order of the command line.
+    pub receivers: Vec<Delivery>,
+}
+
+/// The rounds of a stop-and-wait transfer: in its first one a segment goes to everybody, in each that follows to those who
+/// lack it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rounds {
+    /// Of all segments, the end among them.
+    pub count: u64,
+    /// How many of them no loss has made: the answer came, and it came later than the timeout.
+    pub needless: u64,
+    /// What passed from the first round to the last one of each segment, for all segments together, in seconds: timeouts.
+    /// The rest of the transfer's time was spent on round trips.
+    pub waited: f64,
+}
+
+/// What a sender tells of one of its receivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Delivery {
+    /// As the sender's command line calls it.
+    pub name: String,
+    /// Whether it has the whole file.
+    pub complete: bool,
+    /// Segments sent to it again.
+    pub retransmissions: u64,
+}
+
+impl Transferred {
+    /// The time for a segment with data, on average, in seconds; 0 for an empty file.
+    pub fn mean_seconds(&self) -> f64 {
+        if self.segments == 0 { 0.0 } else { self.seconds / self.segments as f64 }
+    }
 }
 
 /// What a downloader thinks of a source.
@@ -110,6 +162,7 @@ enum Known {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
+    Transferred(Transferred),
 }
 
 impl NodeReport {
@@ -141,6 +194,7 @@ impl Serialize for NodeReport {
             }
             NodeReport::Watched { server, alive } => Known::Watched { server, alive },
             NodeReport::Finished { bytes, sha256 } => Known::Finished { bytes, sha256 },
+            NodeReport::Transferred(transferred) => Known::Transferred(transferred),
             NodeReport::Other(value) => return value.serialize(serializer),
         };
         known.serialize(serializer)
@@ -164,6 +218,7 @@ impl<'de> Deserialize<'de> for NodeReport {
             }
             Ok(Known::Watched { server, alive }) => NodeReport::Watched { server, alive },
             Ok(Known::Finished { bytes, sha256 }) => NodeReport::Finished { bytes, sha256 },
+            Ok(Known::Transferred(transferred)) => NodeReport::Transferred(transferred),
             Err(_) => NodeReport::Other(value),
         })
     }
@@ -193,6 +248,22 @@ mod tests {
         }
     }
 
+    fn lost() -> Delivery {
+        Delivery { name: "receiver-2".into(), complete: false, retransmissions: 7 }
+    }
+
+    #[test]
+    fn a_transfer_is_told_in_this_form() {
+        let rounds = Some(Rounds { count: 4, needless: 0, waited: 1.0 });
+        let transferred = Transferred { seconds: 1.25, segments: 2, bytes: 5, rounds, receivers: vec![lost()] };
+        assert_eq!(transferred.mean_seconds(), 0.625);
+        let line = concat!(
+            r#"{"kind":"transferred","seconds":1.25,"segments":2,"bytes":5,"rounds":{"count":4,"needless":0,"waited":1.0},"#,
+            r#""receivers":[{"name":"receiver-2","complete":false,"retransmissions":7}]}"#
+        );
+        assert_eq!(NodeReport::Transferred(transferred).to_line(), line);
+    }
+
     #[test]
     fn every_kind_is_written_as_it_is_read() {
         for report in [
@@ -208,6 +279,13 @@ mod tests {
             NodeReport::Served { bytes: 5, connections: 1, rate: Rate::from_mbit(1) },
             NodeReport::Watched { server: "server-2".into(), alive: false },
             NodeReport::Finished { bytes: 5, sha256: None },
+            NodeReport::Transferred(Transferred {
+                seconds: 1.25,
+                segments: 2,
+                bytes: 5,
+                rounds: None,
+                receivers: vec![lost()],
+            }),
         ] {
             assert_eq!(NodeReport::from_line(&report.to_line()).unwrap(), report);
         }

@@ -185,6 +185,8 @@ pub enum Event {
     },
     /// What became of the packets of one half link, at the end.
     LinkCounted(LinkCount),
+    /// What passed was recorded, and what there is of it, at the end.
+    PacketsRecorded(Recording),
     /// How late timers were, at the end.
     LagMeasured {
         /// `relay` or `conductor`.
@@ -276,7 +278,7 @@ pub enum EndCause {
     RunEnd,
 }
 
-/// A direction of a link, seen from the node.
+/// A half link: a direction of a node's link, seen from the node, or what lies between two nodes on top of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -284,12 +286,15 @@ pub enum Direction {
     Up,
     /// Reaching the node.
     Down,
+    /// An entry of `pairs:`, between the two nodes.
+    Between,
 }
 
-/// What became of the packets of one half link. `offered` is the sum of the others.
+/// What became of the packets of one half link: `offered` and `duplicated` together are as many as `delivered`, `lost`,
+/// `queue`, `partition`, `cut`, `overflow` and `in_flight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCount {
-    /// The node whose link it is.
+    /// The node whose link it is; of a pair `sender -> receiver`.
     pub node: String,
     /// The network.
     pub network: String,
@@ -303,7 +308,13 @@ pub struct LinkCount {
     pub delivered: u64,
     /// Ethernet bytes that it let through.
     pub delivered_bytes: u64,
-    /// Packets lost at random.
+    /// Packets that the link made itself, as second ones of others.
+    #[serde(default)]
+    pub duplicated: u64,
+    /// Packets in which the link flipped a bit: of those delivered or under way.
+    #[serde(default)]
+    pub corrupted: u64,
+    /// Packets lost by chance or by the list of drops.
     pub lost: u64,
     /// Packets that found the queue full.
     pub queue: u64,
@@ -311,8 +322,33 @@ pub struct LinkCount {
     pub partition: u64,
     /// Packets on a link that a crash had cut.
     pub cut: u64,
+    /// Packets for which the testbed itself had no room.
+    #[serde(default)]
+    pub overflow: u64,
     /// Packets still under way at the end.
     pub in_flight: u64,
+}
+
+impl LinkCount {
+    /// Whether nothing is unaccounted for.
+    pub fn adds_up(&self) -> bool {
+        let LinkCount { delivered, lost, queue, partition, cut, overflow, in_flight, .. } = *self;
+        let went = [delivered, lost, queue, partition, cut, overflow, in_flight];
+        u128::from(self.offered) + u128::from(self.duplicated) == went.iter().map(|packets| u128::from(*packets)).sum()
+    }
+}
+
+/// What was recorded of the packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// One an interface.
+    pub files: u64,
+    /// In all of them; a packet that was sent and received is in two.
+    pub packets: u64,
+    /// Packets that are in none, because the disk did not keep up or failed.
+    pub unrecorded: u64,
+    /// What could not be written, if something could not.
+    pub failed: Option<String>,
 }
 
 /// How late timers were.

@@ -5,6 +5,7 @@
 //!   plan.yaml                   what was built
 //!   events.jsonl                what happened; locked while the run lives
 //!   result.json junit.xml summary.md
+//!   pcap/<node>.<interface>.pcapng   what passed, if it was recorded
 //!   files/                      generated inputs, removed at the end
 //!   nodes/<node>/stdout.log
 //!   nodes/<node>/stderr.log
@@ -31,6 +32,8 @@ pub const SUMMARY: &str = "summary.md";
 pub const FILES: &str = "files";
 /// One folder a node.
 pub const NODES: &str = "nodes";
+/// One pcapng file an interface.
+pub const PCAP: &str = "pcap";
 /// A node's standard output, all incarnations.
 pub const STDOUT: &str = "stdout.log";
 /// A node's standard error, all incarnations.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use machine::{Rate, Seed, Span};
 
 use crate::{
-    EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, NodeReport, Record, SourceState, Verdict,
+    EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, NodeReport, Record, Recording, SourceState,
+    Verdict,
 };
 
 /// What is known of a run after some of its log.
@@ -45,6 +46,8 @@ pub struct RunState {
     pub links: Vec<LinkCount>,
     /// How late timers were, by whose they are.
     pub lags: BTreeMap<String, Lag>,
+    /// What was recorded of the packets, if anything was.
+    pub recording: Option<Recording>,
     /// The signal that interrupted the run.
     pub interrupted_by: Option<String>,
     /// The outcome, at the end.
@@ -277,6 +280,7 @@ impl RunState {
                 }
             }
             Event::LinkCounted(count) => self.links.push(count.clone()),
+            Event::PacketsRecorded(recording) => self.recording = Some(recording.clone()),
             Event::LagMeasured { of, lag } => {
                 self.lags.insert(of.clone(), *lag);
             }
@@ -347,7 +351,7 @@ impl NodeState {
                 self.served = self.ended.served.saturating_add(*bytes);
                 self.rate = *rate;
             }
-            NodeReport::Finished { .. } => self.rate = Rate::default(),
+            NodeReport::Finished { .. } | NodeReport::Transferred(_) => self.rate = Rate::default(),
             NodeReport::Ready | NodeReport::Watched { .. } | NodeReport::Other(_) => {}
         }
     }

@@ -1,12 +1,17 @@
 //! The standing network of a plan: raised as a whole or not at all, and changed while it stands.
 //!
 //! * `layout`: what is to be made, worked out before anything is.
+//! * `joint`: where an interface meets a network that netem shapes.
+//! * `shapers`: what each netem was told, and whether it does that.
 
+mod joint;
 mod layout;
+mod shapers;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use link::{PartitionKey, Profile};
 use machine::Time;
@@ -14,13 +19,17 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use topology::Plan;
-use topology::plan::{Medium, NodeId};
+use topology::plan::NodeId;
 
-use crate::netlink::{Batch, Netlink, Refusal};
-use crate::relay::{Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
+use crate::clock;
+use crate::netlink::{Batch, KeptNetem, Netlink, Refusal};
+use crate::relay::{CaptureSummary, Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
 use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
+pub use layout::Offload;
 use layout::{Kernel, Layout, Port};
+pub use shapers::NotKept;
+use shapers::{ShapedHalves, Shapers};
 
 /// All networks and nodes of a plan. Everything in it dies with the sandbox.
 #[derive(Debug)]
@@ -28,6 +37,7 @@ pub struct Fabric {
     nodes: Vec<RaisedNode>,
     ports: Vec<Vec<Port>>,
     relay: Option<RelayHandle>,
+    shapers: Shapers,
     hub: Netlink,
 }
 
@@ -52,12 +62,9 @@ pub struct RaiseError {
 /// One thing that went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum RaiseFailure {
-    /// Network `network` needs netem, which this version does not drive.
-    #[error("network {network}: netem is not driven yet")]
-    Netem {
-        /// The network's name.
-        network: String,
-    },
+    /// A netem does not do what the kernel accepted.
+    #[error("{0}")]
+    Netem(NotKept),
     /// The kernel refused a step for the whole fabric.
     #[error("{intent}: {errno}")]
     Hub {
@@ -99,6 +106,9 @@ pub enum LinkError {
         /// Index among the node's interfaces.
         interface: usize,
     },
+    /// A netem does not do what the kernel accepted.
+    #[error("{0}")]
+    Netem(NotKept),
     /// The kernel refused.
     #[error("{intent}: {errno}")]
     Refused {
@@ -109,20 +119,20 @@ pub enum LinkError {
     },
 }
 
+/// What becomes, on this machine's kernel, of the trains of packets that segmentation offload makes: for each node of the
+/// plan, for each of its interfaces.
+pub fn offloads(plan: &Plan) -> Vec<Vec<Offload>> {
+    layout::offloads(plan, this_kernel())
+}
+
 /// Raises all networks and nodes of `plan`. To be called in the sandbox, in its network namespace.
 ///
+/// The packets of all networks that the relay carries are recorded in the folder `captures`, if there is one.
+///
 /// When this fails, what was made is undone in reverse order, and every failure is told.
-pub async fn raise(plan: &Plan, spawner: Spawner) -> Result<Fabric, RaiseError> {
-    let netem: Vec<RaiseFailure> = plan
-        .networks()
-        .iter()
-        .filter(|network| network.medium == Medium::Netem)
-        .map(|network| RaiseFailure::Netem { network: network.name.clone() })
-        .collect();
-    if !netem.is_empty() {
-        return Err(RaiseError { failures: netem });
-    }
-    let Layout { bridges, orders, ports, relay } = Layout::of(plan, spawner.hub(), this_kernel());
+pub async fn raise(plan: &Plan, spawner: Spawner, captures: Option<PathBuf>) -> Result<Fabric, RaiseError> {
+    let Layout { bridges, orders, ports, mut relay, shapers } = Layout::of(plan, spawner.hub(), this_kernel());
+    relay.capture = captures;
     let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
     let (make, delete) = layout::bridge_batches(&bridges);
     if let Err(refusal) = hub.apply(make.bytes(), make.len()) {
@@ -167,8 +177,18 @@ pub async fn raise(plan: &Plan, spawner: Spawner) -> Result<Fabric, RaiseError> 
             None
         }
     };
+    if failures.is_empty() && !shapers.is_empty() {
+        // Shaping that was accepted and does nothing would look like a fast network.
+        match hub.netems() {
+            Ok(kept) => failures.extend(shapers.not_kept(&kept).into_iter().map(RaiseFailure::Netem)),
+            Err(error) => {
+                let errno = errno_of(&error);
+                failures.push(RaiseFailure::Hub { intent: "read the links back".to_owned(), errno });
+            }
+        }
+    }
     if failures.is_empty() {
-        return Ok(Fabric { nodes, ports, relay, hub });
+        return Ok(Fabric { nodes, ports, relay, shapers, hub });
     }
     drop(relay);
     end_all_processes();
@@ -187,6 +207,9 @@ impl Fabric {
     /// Gives a node's interface another profile, from the returned instant on.
     pub async fn set_link(&mut self, node: NodeId, interface: usize, profile: &Profile) -> Result<Time, LinkError> {
         let port = *self.ports[node.index()].get(interface).ok_or(LinkError::NoInterface { interface })?;
+        if let Some(halves) = port.netem {
+            return self.reshape(halves, profile);
+        }
         match (port.relay, &self.relay) {
             (Some(port), Some(relay)) => Ok(relay.set_profile(port, profile.clone())?),
             _ => Err(LinkError::Bridge { interface }),
@@ -229,14 +252,40 @@ impl Fabric {
         Ok(())
     }
 
+    /// From now on all traces of links are at their beginning: for t = 0.
+    pub async fn begin_traces(&self) -> Result<(), LinkError> {
+        if let Some(relay) = &self.relay {
+            relay.begin_traces()?;
+        }
+        Ok(())
+    }
+
     /// What became of all packets and how well the relay kept time; `None` where bridges carry everything.
     pub async fn snapshot(&self) -> Result<Option<RelaySnapshot>, LinkError> {
         Ok(self.relay.as_ref().map(RelayHandle::snapshot).transpose()?)
     }
 
+    /// Records nothing more, and waits until what was recorded is written. `None` where nothing was.
+    pub async fn end_capture(&self) -> Result<Option<CaptureSummary>, LinkError> {
+        let ending = self.relay.as_ref().map(RelayHandle::end_capture).transpose()?.flatten();
+        let Some(ending) = ending else { return Ok(None) };
+        // A task that is cancelled has not waited, and there is nobody left to tell.
+        Ok(tokio::task::spawn_blocking(|| ending.wait()).await.ok())
+    }
+
     /// Where in a [`RelaySnapshot`] a node's interface is; `None` on a bridge.
     pub fn place(&self, node: NodeId, interface: usize) -> Option<RelayPort> {
         self.ports[node.index()].get(interface)?.relay
+    }
+
+    /// Half links that netem shapes and that have lost packets although nothing in the plan asks for it, with how many:
+    /// more came during the delay than the kernel keeps. Not empty: the run is invalid.
+    pub async fn netem_overflows(&mut self) -> Result<Vec<(String, u32)>, LinkError> {
+        if self.shapers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let kept = self.netems()?;
+        Ok(self.shapers.overflows(&kept).map(|(half, packets)| (half.to_owned(), packets)).collect())
     }
 
     /// Ends every process of the sandbox but the caller's, and the relay. The kernel takes the interfaces and namespaces
@@ -258,13 +307,41 @@ impl Fabric {
                 (Some(port), Some(relay)) => {
                     relayed(relay, port)?;
                 }
-                _ => bridged(&mut batch, port.index),
+                _ => {
+                    // What is under way leaves a netem when its interface goes down.
+                    let up = port.netem.and_then(|halves| halves.up);
+                    up.into_iter().chain([port.index]).for_each(|index| bridged(&mut batch, index));
+                }
             }
         }
+        self.apply(&batch)
+    }
+
+    fn reshape(&mut self, halves: ShapedHalves, profile: &Profile) -> Result<Time, LinkError> {
+        let mut batch = Batch::default();
+        for (at, half) in [(halves.up, &profile.up), (halves.down, &profile.down)] {
+            // Where there is none, no event of the plan changes that half.
+            if let Some(at) = at {
+                self.shapers.change(&mut batch, at, half);
+            }
+        }
+        self.apply(&batch)?;
+        let changed = clock::now();
+        let kept = self.netems()?;
+        self.shapers.not_kept(&kept).into_iter().next().map_or(Ok(changed), |not_kept| Err(LinkError::Netem(not_kept)))
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), LinkError> {
         self.hub.apply(batch.bytes(), batch.len()).map_err(|Refusal { sequence, errno }| LinkError::Refused {
             intent: batch.intent(sequence).to_owned(),
             errno,
         })
+    }
+
+    fn netems(&mut self) -> Result<BTreeMap<u32, KeptNetem>, LinkError> {
+        self.hub
+            .netems()
+            .map_err(|error| LinkError::Refused { intent: "read the links back".to_owned(), errno: errno_of(&error) })
     }
 }
 

@@ -5,6 +5,7 @@
 //! * [`spawner`]: processes that make nodes.
 //! * [`fabric`]: all networks and nodes of a plan, raised, changed and lowered.
 //! * [`relay`]: the user-space switch that drives the link model.
+//! * [`netem`]: the kernel's queueing discipline that mirrors the link model, where the kernel has it.
 //! * [`purge`]: ends the connections that a dead machine would not have.
 //! * [`clock`]: the one place that reads a clock.
 //!
@@ -20,7 +21,7 @@
 //!     let spawner = fabric::spawner::start(&sandbox, 2, node_main).expect("the sandbox may fork");
 //!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 //!     runtime.block_on(async {
-//!         let mut fabric = fabric::raise(&plan, spawner).await.expect("the plan fits this machine");
+//!         let mut fabric = fabric::raise(&plan, spawner, None).await.expect("the plan fits this machine");
 //!         let nodes = fabric.take_nodes();
 //!         assert_eq!(nodes.len(), plan.nodes().len());
 //!         fabric.lower().await.expect("the relay ran to the end");
@@ -32,6 +33,7 @@
 
 pub mod clock;
 pub mod fabric;
+pub mod netem;
 pub mod preflight;
 pub mod purge;
 pub mod relay;
@@ -41,7 +43,7 @@ pub mod spawner;
 mod namespace;
 mod netlink;
 
-pub use fabric::{Fabric, LinkError, RaiseError, RaiseFailure, RaisedNode, raise};
+pub use fabric::{Fabric, LinkError, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode, offloads, raise};
 pub use purge::{PurgeError, purge_sockets};
 pub use sandbox::{Sandbox, SandboxError};
 pub use spawner::{NodeMain, NodeStart, SpawnError, Spawner};

@@ -1,7 +1,13 @@
 //! The one module that speaks rtnetlink: verbs named for intent, collected in a [`Batch`] and sent in one system call.
 //!
+//! * `attribute`: what requests and answers consist of.
+//! * `discipline`: netem made, changed and read back.
+//!
 //! The messages are those of the `rtnetlink` crate. Its connection is not used: it sends one message and waits for the
 //! answer, while a node's whole network is one send here, from a process that has no runtime.
+
+mod attribute;
+mod discipline;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,24 +15,23 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use machine::{Span, Time};
 use netlink_packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, State,
 };
-use netlink_packet_route::route::RouteScope;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{RouteScope, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::clock;
-
-/// The attribute of a queueing discipline that holds its own parameters.
-const TCA_OPTIONS: u16 = 2;
+pub(crate) use attribute::{Attributes, attribute};
+pub(crate) use discipline::KeptNetem;
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Debug)]
@@ -125,15 +130,29 @@ impl Batch {
         self.create(format!("route multicast through interface {index}"), RouteNetlinkMessage::NewRoute(route));
     }
 
-    /// Makes netem, impairing nothing, the queue of an interface.
-    pub(crate) fn add_netem(&mut self, index: u32) {
-        let mut message = TcMessage::with_index(index as i32);
-        message.header.parent = TcHandle::ROOT;
-        message.attributes.push(TcAttribute::Kind("netem".to_owned()));
-        // `struct tc_netem_qopt`: latency, limit, loss, gap, duplicate, jitter.
-        let options = [0u32, 1000, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
-        message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options)));
-        self.create(format!("shape interface {index} with netem"), RouteNetlinkMessage::NewQueueDiscipline(message));
+    /// Tells a node the Ethernet address of another, so that it never asks: a question would be impaired as any packet.
+    pub(crate) fn add_neighbour(&mut self, index: u32, address: IpAddr, mac: [u8; 6]) {
+        let mut message = NeighbourMessage::default();
+        message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.header.kind = RouteType::Unicast;
+        message.attributes =
+            vec![NeighbourAttribute::Destination(address.into()), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        let intent = format!("tell interface {index} the neighbour {address}");
+        self.create(intent, RouteNetlinkMessage::NewNeighbour(message));
+    }
+
+    /// Tells a bridge behind which of its ports an Ethernet address is, so that it never floods what is for one node.
+    pub(crate) fn add_forwarding(&mut self, port: u32, mac: [u8; 6]) {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = port;
+        // Static, as `bridge fdb add … master static` says it: neither learnt nor the bridge's own.
+        message.header.state = NeighbourState::Noarp;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        self.create(format!("place a node behind port {port}"), RouteNetlinkMessage::NewNeighbour(message));
     }
 
     /// What the request with this sequence number wants.

@@ -2,6 +2,7 @@
 //!
 //! * [`examine`]: everything that a run may need, tried where trying is harmless.
 //! * [`require`]: what one plan needs; raises soft limits on the way.
+//! * [`netem()`]: what the kernel has of netem, which decides what carries a network.
 
 mod limits;
 mod probe;
@@ -9,7 +10,7 @@ mod probe;
 use nix::errno::Errno;
 
 pub use limits::{LimitError, require};
-pub use probe::examine;
+pub use probe::{examine, netem};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ fn start(nodes: &[&Node], up: HalfLink, offload: bool) -> RelayHandle {
     let profile = Profile { up, down: HalfLink::default() };
     let ports = nodes.iter().map(|node| node.port(profile.clone(), offload)).collect();
     let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new() }];
-    let config = RelayConfig { networks, seed: Seed::new(1), memory: RelayConfig::DEFAULT_MEMORY };
+    let config = RelayConfig { networks, seed: Seed::new(1), memory: RelayConfig::DEFAULT_MEMORY, capture: None };
     Relay::start(config).expect("packet sockets are open in a namespace of one's own")
 }
 
@@ -75,7 +75,7 @@ fn packets_of_both_families_take_the_delay_and_are_counted() {
     });
 }
 
-/// A sender that changes its CPU may overtake itself in the kernel's queues, before the relay.
+/// Whoever changes its CPU may overtake itself in the kernel's queues, before the relay and behind it.
 fn stay_on_this_cpu() {
     let mut here = nix::sched::CpuSet::new();
     here.set(nix::sched::sched_getcpu().expect("a CPU")).expect("one that a set can hold");
@@ -86,6 +86,8 @@ fn stay_on_this_cpu() {
 fn what_is_lost_is_what_the_counters_say() {
     in_lab("what_is_lost_is_what_the_counters_say", || {
         let nodes = [1, 2].map(|number| Node::new(number, false));
+        // The relay's thread, too.
+        stay_on_this_cpu();
         let relay = start(&[&nodes[0], &nodes[1]], HalfLink::default(), false);
         let (sender, receiver) =
             (socket(&nodes[0], nodes[0].addresses()[0]), socket(&nodes[1], nodes[1].addresses()[0]));
@@ -94,7 +96,6 @@ fn what_is_lost_is_what_the_counters_say() {
         // What waits for the first answer to ARP may be overtaken, before the relay, by what is sent after that.
         send(b"hello");
         assert_eq!(receive(&receiver), b"hello");
-        stay_on_this_cpu();
         let lossy =
             HalfLink { loss: "20%".parse().expect("a share"), delay: Span::from_millis(1), ..HalfLink::default() };
         relay.set_profile(A, Profile { up: lossy, down: HalfLink::default() }).expect("the relay runs");

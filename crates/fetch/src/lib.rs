@@ -28,7 +28,7 @@ pub use engine::{Config, Engine, Progress, Remains, SourceStatus};
 pub use manifest::{Digest, Manifest, ManifestError, Validator};
 pub use pieces::{ByteRange, PieceIndex, Pieces};
 pub use protocol::{
-    Aside, Boot, CloseReason, Description, Failure, Generation, Hashes, Head, Input, Integrity, Note, Outcome, Output,
-    RequestId, SourceId, SourceState, Why,
+    Aside, Boot, CloseReason, Description, Expectation, Failure, Generation, Hashes, Head, Input, Integrity, Note,
+    Outcome, Output, RequestId, SourceId, SourceState, Why,
 };
 pub use ranges::RangeSet;

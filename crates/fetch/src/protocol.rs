@@ -7,8 +7,9 @@
 //!   and what is said is ignored (late body bytes are counted as wasted).
 //!   With the last byte that it wanted a range is over for the engine: it may give the next one at once, and does not
 //!   wait for `Closed` with [`CloseReason::Complete`].
-//! * A source may have **two open ranges at once**: the engine asks for the next range shortly before the current one
-//!   ends, so that the source never idles. Use a second kept-alive connection, or pipelining.
+//! * A source may have **several open ranges at once**, at most [`RANGES_AT_ONCE`](crate::tuning::RANGES_AT_ONCE): the
+//!   engine asks for the next before the current one ends, so that the source never idles. Send them behind each other on
+//!   one connection (pipelining) where the server lets you, so that they do not compete.
 //! * **Disk outputs** (`Prepare`, `Write`, `Append`, `Sync`, `Hash`, `HashFile`) name what they must follow. Writes may be
 //!   carried out in any order among themselves. `Prepare` is carried out after every write given before it and before
 //!   every write given after it. `Append`s keep their order. A `Hash` is given when the bytes of its piece are written.
@@ -117,6 +118,9 @@ pub enum CloseReason {
     /// An answer that breaks the protocol.
     #[error("not a valid answer")]
     Violation,
+    /// An answer about another length or entity tag than the source described.
+    #[error("its file has changed")]
+    Changed,
 }
 
 /// What can happen to an engine.
@@ -128,6 +132,12 @@ pub enum Input {
         request: RequestId,
         /// What was learnt.
         description: Description,
+    },
+    /// The question of an [`Output::Describe`] has a connection: its source is there, however long the answer takes.
+    /// May be left out, and may come again.
+    Reached {
+        /// The request.
+        request: RequestId,
     },
     /// The hashes that a description left [`Hashes::Awaited`].
     Hashes {
@@ -164,8 +174,14 @@ pub enum Input {
         /// Whether it is said to be alive.
         alive: bool,
     },
-    /// Somebody who is not a source (the user, the check server) knows the SHA-256 of the whole file.
-    Expect(Digest),
+    /// Somebody who is no source, such as a check server, says what SHA-256 the whole file should have. It decides where
+    /// the user gave none and no source publishes any.
+    Expect(Expectation),
+    /// More of an answer is here, and the driver holds it back to keep to a rate: a sign of life, and no silence.
+    Held {
+        /// The request.
+        request: RequestId,
+    },
     /// An [`Output::Write`] is done: another process would read the bytes.
     Written {
         /// As in the output.
@@ -196,6 +212,17 @@ pub enum Input {
         /// As in the output.
         generation: Generation,
     },
+}
+
+/// What is known of the SHA-256 of the whole file by somebody who is no source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing.
+    Nothing,
+    /// It is being computed: a file that nothing else vouches for waits for it.
+    Awaited,
+    /// This.
+    Digest(Digest),
 }
 
 /// What an engine wants done.
@@ -308,6 +335,13 @@ pub enum Note {
         /// The source.
         source: SourceId,
     },
+    /// The SHA-256 that was [`Expectation::Awaited`] did not come in time, and is waited for no longer.
+    ExpectationMissing,
+    /// A source serves no byte ranges: it can only send everything, and does so when no other source delivers.
+    NoRanges {
+        /// The source.
+        source: SourceId,
+    },
     /// What was fetched so far is of another file; it starts again from nothing.
     Restarted {
         /// Bytes given up.
@@ -357,6 +391,9 @@ pub enum Aside {
     /// It publishes other hashes.
     #[error("it publishes other hashes than the others")]
     Hashes,
+    /// It publishes another SHA-256 than the expected one, or what was fetched of this file had another.
+    #[error("its file does not have the expected SHA-256")]
+    Expected,
     /// It sent this many corrupt pieces.
     #[error("it sent {pieces} corrupt pieces")]
     Corrupt {
@@ -397,8 +434,8 @@ pub enum Integrity {
 /// Why there is no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Every source is set apart.
-    #[error("every source is set apart")]
+    /// Every source is set apart, or refuses again and again.
+    #[error("no source is left that could have the file")]
     NoSource,
     /// A piece never had its hash, whoever sent it.
     #[error("{piece} had a wrong hash from every source")]

@@ -6,12 +6,24 @@ use machine::Span;
 /// within 250 ms of being reachable; a connection attempt every 150 ms costs nobody anything.
 pub const PROBE_EVERY: Span = Span::from_millis(150);
 
+/// A machine that refuses connections answers at once and for nothing; one whose server died a moment ago is asked this
+/// often, [`PROBES_QUICK`] times.
+pub const PROBE_REFUSED_EVERY: Span = Span::from_millis(40);
+
+/// For about five seconds; then a server that is away for longer is asked as seldom as a silent one.
+pub const PROBES_QUICK: u32 = 120;
+
 /// Questions to one silent source that may be open at once: TCP repeats a lost SYN only after a second, so a fresh
 /// attempt is what notices the revival, and an old one may still be the one that a slow path answers.
-pub const PROBES_AT_ONCE: usize = 8;
+/// Eight of its own in the patience for each, and as many on a check server's word.
+pub const PROBES_AT_ONCE: usize = 16;
 
 /// A question is given up after this long, or after [`PATIENCE_ROUND_TRIPS`] if that is longer.
 pub const PROBE_PATIENCE: Span = Span::from_millis(1150);
+
+/// One question to a silent source is left open for this long, beside those that are given up sooner: a server that is
+/// slow, but answers, is found by it.
+pub const PROBE_PATIENCE_ONCE: Span = Span::from_secs(30);
 
 /// Multiple of the measured latency after which an unanswered question is given up.
 pub const PATIENCE_ROUND_TRIPS: u64 = 4;
@@ -40,25 +52,36 @@ pub const FIRST_BYTE_PATIENCE: Span = Span::from_millis(1000);
 /// little to wait for if it turns out slow.
 pub const FIRST_RANGE: u64 = 512 << 10;
 
-/// The shortest range worth a request, in bytes.
+/// The shortest range worth a request from a fast source, in bytes; from a slow one it is [`SHORTEST_TIME`].
 pub const SHORTEST_RANGE: u64 = 64 << 10;
 
-/// The shortest range worth a request, in time at the source's speed.
-pub const SHORTEST_TIME: Span = Span::from_millis(60);
+/// The shortest range worth a request, in time at the source's speed: half a source's lead is that short when it is near.
+pub const SHORTEST_TIME: Span = Span::from_millis(15);
+
+/// The longest range, in time at the source's speed: what a source has been asked for is bound to it, and since ranges
+/// follow each other on one connection, short ones cost only their heads.
+pub const LONGEST_TIME: Span = Span::from_millis(500);
+
+/// Ranges that a source may be asked for at once.
+pub const RANGES_AT_ONCE: usize = 4;
 
 /// Ranges end at multiples of this where pieces are larger than ranges.
 pub const RANGE_GRAIN: u64 = 16 << 10;
 
-/// A source takes at once this part (as a divisor) of its share of what is left: large at first, small at the end, so
-/// that all end together though speeds change (guided self-scheduling, Polychronopoulos and Kuck 1987).
+/// A source takes at once at most this part (as a divisor) of its share of what is left, and no more than
+/// [`LONGEST_TIME`]: small at the end, so that all end together though speeds change (guided self-scheduling,
+/// Polychronopoulos and Kuck 1987).
 pub const SHARE_DIVISOR: f64 = 2.0;
 
-/// The window that a TCP answer starts with, in bytes (RFC 6928): it doubles each round trip.
-pub const FIRST_WINDOW: f64 = 14_480.0;
-
-/// The next range is asked for when the current one will end within the latency times 5/4, the time in which its window
-/// grows, and this.
+/// A source has work for its latency times 5/4 and this: what a busy machine may be late by.
 pub const LEAD: Span = Span::from_millis(20);
+
+/// For so many round trips TCP's window may still grow: ten doublings make the first window a thousand times as large.
+pub const GROWTH_ROUND_TRIPS: u64 = 10;
+
+/// So much faster than measured a source may be meanwhile: it doubles each round trip, and the measure is a mean over
+/// more than one.
+pub const GROWTH: f64 = 4.0;
 
 /// The latency assumed of a source that was never heard.
 pub const LATENCY_GUESS: Span = Span::from_millis(50);
@@ -81,6 +104,17 @@ pub const HEDGE_PER_MILLE: u64 = 4;
 /// The bytes that may always be fetched twice, however small the file.
 pub const HEDGE_FLOOR: u64 = 64 << 10;
 
+/// A source without ranges can only send everything from the start. While others work it is asked only if they would
+/// take this many times as long, and [`STREAM_HEAD_START`] more: what is here is fetched again.
+pub const STREAM_ADVANTAGE: f64 = 2.0;
+
+/// See [`STREAM_ADVANTAGE`]: also the time that others have to show what they can do.
+pub const STREAM_HEAD_START: Span = Span::from_secs(1);
+
+/// The speed, in bytes per second, that is assumed of a source which was not measured, where the question is whether a
+/// stream from the start is worth it.
+pub const STREAM_SPEED_GUESS: f64 = 1e6;
+
 /// A whole file is not called so while a source may yet publish hashes: for this long after its last byte, and the time
 /// of [`HASHING_SPEED`]. A resumed file, which nothing else can vouch for, is not begun anew for as long.
 pub const HASHES_PATIENCE: Span = Span::from_secs(10);
@@ -100,6 +134,10 @@ pub const CORRUPT_SAME: u32 = 3;
 
 /// Protocol violations without a useful byte between them after which a source is set apart.
 pub const VIOLATIONS_MAX: u32 = 8;
+
+/// Questions in a row that a source may answer with a status such as 404 before it no longer counts as one that may yet
+/// deliver: about three seconds.
+pub const REFUSALS_MAX: u32 = 5;
 
 /// Bytes on their way to the disk beyond which no more are read.
 pub const WRITE_BACKLOG: u64 = 16 << 20;

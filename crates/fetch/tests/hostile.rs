@@ -73,6 +73,37 @@ fn no_more_is_read_than_the_disk_takes() {
 }
 
 #[test]
+fn a_slow_disk_makes_no_source_look_silent() {
+    let (mut engine, mut request, mut range) = started(1 << 30);
+    let chunk = Bytes::from(vec![0; 256 << 10]);
+    let (mut now, mut writes) = (20, Vec::new());
+    'reading: loop {
+        engine.handle(at(now), Input::Opened { request, head: head(range, 1 << 30, "\"a\"") });
+        for _ in 0..range.len().div_ceil(chunk.len() as u64) {
+            if !engine.wants_body() {
+                break 'reading;
+            }
+            engine.handle(at(now), Input::Body { request, bytes: chunk.clone() });
+            now += 1;
+        }
+        let said = outputs(&mut engine);
+        (request, range) = open(&said);
+        writes.extend(said);
+    }
+    writes.extend(outputs(&mut engine));
+    // The disk is behind for longer than any silence that is allowed, and catches up just before the engine looks.
+    now += 12_000;
+    for output in writes {
+        if let Output::Write { generation, offset, bytes } = output {
+            engine.handle(at(now), Input::Written { generation, offset, len: bytes.len() as u64 });
+        }
+    }
+    assert!(engine.wants_body());
+    engine.advance(at(now + 1));
+    assert_eq!(engine.source(engine.source_id(0).unwrap()).state, SourceState::Alive);
+}
+
+#[test]
 fn a_file_that_changes_is_begun_again_from_nothing() {
     let (mut engine, request, range) = started(1 << 20);
     engine.handle(at(20), Input::Opened { request, head: head(range, 1 << 20, "\"a\"") });
@@ -144,6 +175,34 @@ enum Act {
     Liveness(usize, bool),
     Disk(bool),
     Wait(u64),
+}
+
+#[test]
+fn who_refuses_is_asked_again_unless_everybody_refuses() {
+    for (other, fails) in
+        [(CloseReason::Status(403), true), (CloseReason::Refused, false), (CloseReason::Status(503), false)]
+    {
+        let mut engine = Engine::new(Config::new(Boot([1; 16])));
+        let sources = [engine.add_source(at(0)), engine.add_source(at(0))];
+        let mut finished = None;
+        let mut asked = [0; 2];
+        for millis in (0..30_000).step_by(10) {
+            for output in outputs(&mut engine) {
+                match output {
+                    Output::Describe { request, source, .. } => {
+                        asked[source.index()] += 1;
+                        let why = if source == sources[0] { CloseReason::Status(404) } else { other };
+                        engine.handle(at(millis), Input::Closed { request, why });
+                    }
+                    Output::Finished(outcome) => finished = Some(outcome),
+                    _ => {}
+                }
+            }
+            engine.advance(at(millis));
+        }
+        assert_eq!(finished.is_some(), fails, "{other}: {finished:?}");
+        assert!(fails || asked[0] > 8, "{other}: it was asked {asked:?} times");
+    }
 }
 
 fn manifest(length: u64, size: u32) -> Arc<Manifest> {

@@ -30,13 +30,17 @@ pub struct Drops {
     pub overflow: Tally,
 }
 
-/// One half link's traffic. Invariant: offered = delivered + dropped + in flight, in packets and in bytes.
+/// One half link's traffic. Invariant: offered + duplicated = delivered + dropped + in flight, in packets and in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HalfCounters {
     /// Reached it.
     pub offered: Tally,
+    /// Came to be in it, as second ones of others.
+    pub duplicated: Tally,
     /// Left it at its far end.
     pub delivered: Tally,
+    /// Had a bit flipped in it; part of those delivered or in flight.
+    pub corrupted: Tally,
     /// Gone, and why.
     pub dropped: Drops,
     /// Still in it.
@@ -108,7 +112,7 @@ impl Drops {
 impl HalfCounters {
     /// Whether nothing is unaccounted for.
     pub fn adds_up(&self) -> bool {
-        self.offered == self.delivered + self.dropped.total() + self.in_flight
+        self.offered + self.duplicated == self.delivered + self.dropped.total() + self.in_flight
     }
 }
 

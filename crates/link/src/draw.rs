@@ -3,15 +3,23 @@
 use machine::{Seed, Stream};
 use rand::Rng;
 
-/// Words of the stream that belong to one packet: half a ChaCha block. Those not named below are spare, so that a new
-/// impairment does not shift the draws of the old ones.
+/// Words of the stream that belong to one packet: half a ChaCha block.
 const WORDS_PER_PACKET: u64 = 8;
 
 /// The draws that belong to one packet, each uniform over `u32`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Draws {
     pub(crate) loss: u32,
     pub(crate) jitter: u32,
+    /// Whether a burst begins or ends.
+    pub(crate) burst: u32,
+    pub(crate) reorder: u32,
+    pub(crate) duplicate: u32,
+    /// The jitter of the second one.
+    pub(crate) copy_jitter: u32,
+    pub(crate) corrupt: u32,
+    /// Which bit.
+    pub(crate) flip: u32,
 }
 
 /// The draws of all packets of a lane, by ordinal.
@@ -34,7 +42,8 @@ impl Drawer {
         }
         self.next = ordinal + 1;
         let words: [u32; WORDS_PER_PACKET as usize] = std::array::from_fn(|_| self.stream.next_u32());
-        Draws { loss: words[0], jitter: words[1] }
+        let [loss, jitter, burst, reorder, duplicate, copy_jitter, corrupt, flip] = words;
+        Draws { loss, jitter, burst, reorder, duplicate, copy_jitter, corrupt, flip }
     }
 }
 

@@ -1,82 +1,118 @@
 //! One direction of one link, deciding the fate of each packet as it arrives.
 
-use machine::{Rate, Ratio, Seed, Size, Span, Time};
+use machine::{Rate, Seed, Size, Span, Time};
 
-use crate::draw::Drawer;
+use crate::draw::{Drawer, Draws};
+use crate::fate::Flip;
 use crate::line::Line;
-use crate::{Cause, Fate, HalfLink, Queue, WireSize};
+use crate::{Burst, Cause, Decision, Fate, HalfLink, Queue, Trace, WireSize};
 
 /// One direction of a link at work.
 ///
-/// A packet is first lost or not, then waits for the rate, then travels for the delay. Three rules make it repeatable:
+/// A packet is first lost or not, then perhaps corrupted and duplicated, then waits for the rate, then travels for the
+/// delay or overtakes those that do. Three rules make it repeatable:
 ///
 /// * the k-th packet offered meets the fate drawn for k, whatever happened to the others and however often the profile
 ///   changed in between;
-/// * order is kept: nobody leaves before its predecessor, even if jitter or a shorter delay would let it;
+/// * order is kept unless the profile reorders: nobody leaves before its predecessor, even if jitter or a shorter delay
+///   would let it;
 /// * a packet that was accepted keeps its time when the profile changes.
 #[derive(Debug)]
 pub struct Lane {
-    loss: Ratio,
-    rate: Option<Rate>,
+    half: HalfLink,
+    /// The rate's.
     queue: Queue,
-    delay: Span,
-    jitter: Span,
+    /// Whether anything is left to chance.
+    is_random: bool,
     drawer: Drawer,
     offered: u64,
+    /// Whether the Gilbert–Elliott model is in its bad state.
+    in_burst: bool,
     line: Line,
     latest: Time,
 }
 
 impl Lane {
-    /// A lane whose fates are drawn from `seed`.
+    /// A lane whose fates are drawn from `seed`. A trace begins at [`Time::ZERO`], until it is
+    /// [begun](Lane::begin_trace) anew.
     pub fn new(half: &HalfLink, seed: Seed) -> Self {
         let mut lane = Lane {
-            loss: Ratio::ZERO,
-            rate: None,
+            half: HalfLink::default(),
             queue: Queue::Packets(0),
-            delay: Span::ZERO,
-            jitter: Span::ZERO,
+            is_random: false,
             drawer: Drawer::new(seed),
             offered: 0,
+            in_burst: false,
             line: Line::default(),
             latest: Time::ZERO,
         };
-        lane.set(half);
+        lane.set(Time::ZERO, half);
         lane
     }
 
-    /// Impairs packets from now on so. Those accepted before keep their times, and the line stays busy with them.
-    pub fn set(&mut self, half: &HalfLink) {
-        self.loss = half.loss;
-        self.rate = half.rate;
+    /// Impairs packets from `now` on so. Those accepted before keep their times, and the line stays busy with them. Bursts
+    /// and a trace go on if they are as before; another trace begins now.
+    pub fn set(&mut self, now: Time, half: &HalfLink) {
+        if self.half.trace != half.trace {
+            self.line.begin_trace(now);
+        }
+        self.in_burst &= half.burst == self.half.burst;
         self.queue = half.queue_limit();
-        self.delay = half.delay;
-        self.jitter = half.jitter;
+        self.is_random = half.is_random();
+        self.half = half.clone();
         self.line.change_rate();
     }
 
     /// Decides what happens to a packet that arrives `now`.
-    pub fn offer(&mut self, now: Time, size: WireSize) -> Fate {
+    pub fn offer(&mut self, now: Time, size: WireSize) -> Decision {
         let ordinal = self.offered;
         self.offered += 1;
-        let mut drift = None;
-        if self.loss != Ratio::ZERO || !self.jitter.is_zero() {
-            let draws = self.drawer.draws_of(ordinal);
-            if self.loss.holds(draws.loss) {
-                return Fate::Drop(Cause::Loss);
-            }
-            drift = Some(draws.jitter);
+        // Whatever is no chance at all holds for no draw.
+        let draws = if self.is_random { self.drawer.draws_of(ordinal) } else { Draws::default() };
+        if self.loses(ordinal, &draws) {
+            return Decision::single(Fate::Drop(Cause::Loss));
         }
-        let sent = match self.rate {
-            None => now,
-            Some(rate) => match self.line.send(now, size, rate, self.queue) {
-                None => return Fate::Drop(Cause::Queue),
-                Some(sent) => sent,
-            },
+        let flip = self.half.corrupt.holds(draws.corrupt).then_some(Flip::drawn(draws.flip));
+        let overtakes = self.half.reorder.holds(draws.reorder);
+        let way = if overtakes { Span::ZERO } else { self.travel(draws.jitter) };
+        let packet = self.pass(now, size, way, flip);
+        let is_copied = self.half.duplicate.holds(draws.duplicate);
+        let copy = is_copied.then(|| self.pass(now, size, self.travel(draws.copy_jitter), flip));
+        Decision { packet, copy }
+    }
+
+    /// Whether chance or the list of drops takes packet `ordinal`, counted from 0.
+    fn loses(&mut self, ordinal: u64, draws: &Draws) -> bool {
+        let share = match self.half.burst {
+            None => self.half.loss,
+            Some(Burst { p, r, good, bad }) => {
+                let (share, turn) = if self.in_burst { (bad, r) } else { (good, p) };
+                self.in_burst ^= turn.holds(draws.burst);
+                share
+            }
         };
-        let at = (sent + self.travel(drift)).max(self.latest);
-        self.latest = at;
-        Fate::Deliver { at }
+        share.holds(draws.loss) || self.half.drop.contains(ordinal + 1)
+    }
+
+    /// A packet waits for the rate and then travels for `way`.
+    fn pass(&mut self, now: Time, size: WireSize, way: Span, flip: Option<Flip>) -> Fate {
+        let sent = match (&self.half.trace, self.half.rate) {
+            (Some(trace), _) => self.line.send_by(trace, now, size, self.queue),
+            (None, Some(rate)) => self.line.send(now, size, rate, self.queue),
+            (None, None) => Some(now),
+        };
+        let Some(sent) = sent else { return Fate::Drop(Cause::Queue) };
+        let mut at = sent + way;
+        if !self.half.may_reorder() {
+            at = at.max(self.latest);
+        }
+        self.latest = at.max(self.latest);
+        Fate::Deliver { at, flip }
+    }
+
+    /// Its trace, if it has one, begins `now`. Packets accepted before keep their times.
+    pub fn begin_trace(&mut self, now: Time) {
+        self.line.begin_trace(now);
     }
 
     /// Forgets what is under way, as when the cable is cut: the line is idle again. Draws go on where they were.
@@ -86,13 +122,14 @@ impl Lane {
     }
 
     /// Delay with jitter, uniform in delay ± jitter and never negative.
-    fn travel(&self, drift: Option<u32>) -> Span {
-        let Some(drift) = drift.filter(|_| !self.jitter.is_zero()) else {
-            return self.delay;
-        };
-        let width = u128::from(self.jitter.as_nanos()) * 2 + 1;
+    fn travel(&self, drift: u32) -> Span {
+        let HalfLink { delay, jitter, .. } = self.half;
+        if jitter.is_zero() {
+            return delay;
+        }
+        let width = u128::from(jitter.as_nanos()) * 2 + 1;
         let offset = ((width * u128::from(drift)) >> 32) as u64;
-        (self.delay + Span::from_nanos(offset)).saturating_sub(self.jitter)
+        (delay + Span::from_nanos(offset)).saturating_sub(jitter)
     }
 }
 
@@ -104,29 +141,36 @@ impl HalfLink {
     ///
     /// The first term is the round trip of a path with this delay both ways, which is what one TCP flow needs to keep the
     /// line full; the 20 ms stand for the rest of the path and for the sender's bursts; the floor lets an initial window
-    /// of ten segments pass three times on slow lines. Without a rate there is no queue, and the answer means nothing.
+    /// of ten segments pass three times on slow lines. Of a trace it is the mean rate. Without either there is no queue,
+    /// and the answer means nothing.
     pub fn queue_limit(&self) -> Queue {
         self.queue.unwrap_or_else(|| {
-            let rate = self.rate.unwrap_or_default();
+            let rate = self.mean_rate().unwrap_or_default();
             let span = self.delay * 2 + self.jitter + Span::from_millis(20);
             Queue::Bytes(rate.size_in(span).max(Size::from_bytes(32 * FULL_FRAME)))
         })
+    }
+
+    /// How fast it sends on average if something always waits; `None` is unlimited.
+    pub fn mean_rate(&self) -> Option<Rate> {
+        self.rate.or_else(|| self.trace.as_ref().map(Trace::mean_rate))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use machine::Ratio;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn fates(lane: &mut Lane, arrivals: &[(u64, u32)]) -> Vec<Fate> {
+    fn fates(lane: &mut Lane, arrivals: &[(u64, u32)]) -> Vec<Decision> {
         arrivals.iter().map(|(at, bytes)| lane.offer(Time::from_nanos(*at), WireSize::packet(*bytes))).collect()
     }
 
-    fn leaving(fate: Fate) -> Option<Time> {
-        match fate {
-            Fate::Deliver { at } => Some(at),
+    fn leaving(decision: Decision) -> Option<Time> {
+        match decision.packet {
+            Fate::Deliver { at, .. } => Some(at),
             Fate::Drop(_) => None,
         }
     }
@@ -161,7 +205,8 @@ mod tests {
     fn a_transparent_lane_delivers_at_once() {
         let mut lane = Lane::new(&HalfLink::default(), Seed::new(1));
         for now in [0, 0, 5, 9].map(Time::from_nanos) {
-            assert_eq!(lane.offer(now, WireSize::packet(1514)), Fate::Deliver { at: now });
+            let at_once = Fate::Deliver { at: now, flip: None };
+            assert_eq!(lane.offer(now, WireSize::packet(1514)), Decision::single(at_once));
         }
     }
 
@@ -201,9 +246,9 @@ mod tests {
         let offer = |lane: &mut Lane| leaving(lane.offer(Time::ZERO, WireSize::packet(100))).is_some();
         for k in 0..300 {
             match k {
-                100 => changed.set(&HalfLink::default()),
-                150 => changed.set(&HalfLink { jitter: Span::from_millis(1), ..HalfLink::default() }),
-                200 => changed.set(&lossy),
+                100 => changed.set(Time::ZERO, &HalfLink::default()),
+                150 => changed.set(Time::ZERO, &HalfLink { jitter: Span::from_millis(1), ..HalfLink::default() }),
+                200 => changed.set(Time::ZERO, &lossy),
                 _ => {}
             }
             let (one, other) = (offer(&mut steady), offer(&mut changed));
@@ -220,10 +265,10 @@ mod tests {
             let mut latest = Time::ZERO;
             for (k, (now, bytes)) in arrivals.into_iter().enumerate() {
                 if k == switch {
-                    lane.set(&second);
+                    lane.set(Time::ZERO, &second);
                 }
                 let now = Time::from_nanos(now);
-                if let Fate::Deliver { at } = lane.offer(now, WireSize::packet(bytes)) {
+                if let Some(at) = leaving(lane.offer(now, WireSize::packet(bytes))) {
                     prop_assert!(at >= now && at >= latest);
                     latest = at;
                 }
@@ -267,8 +312,8 @@ mod tests {
             for (now, bytes) in arrivals {
                 let now = Time::from_nanos(now);
                 let waiting: u64 = accepted.iter().filter(|(begin, _)| *begin > now).map(|(_, bytes)| bytes).sum();
-                match lane.offer(now, WireSize::packet(bytes)) {
-                    Fate::Deliver { at } => {
+                match lane.offer(now, WireSize::packet(bytes)).packet {
+                    Fate::Deliver { at, .. } => {
                         let begin = at - rate.time_for(Size::from_bytes(u64::from(bytes)));
                         prop_assert!(begin == now || waiting + u64::from(bytes) <= limit);
                         accepted.push((begin, u64::from(bytes)));

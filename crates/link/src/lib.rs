@@ -1,10 +1,12 @@
 //! The model of an impaired link, and of the network made of such links.
 //!
 //! * [`profile`]: what a link does to packets, as a topology file says it.
+//! * [`droplist`]: packets that are lost for certain.
 //! * [`lane`]: one direction of one link, deciding the fate of each packet as it arrives.
 //! * [`fate`]: what can become of a packet.
 //! * [`network`]: ports joined by lanes, with pairs, partitions and cut ports.
 //! * [`counters`]: what became of all packets; it always adds up.
+//! * [`trace`]: a recorded link: the instants at which it could deliver.
 //! * [`offload`]: where segmentation offload may stay on because it cannot be seen.
 //!
 //! ```
@@ -25,11 +27,13 @@
 #![forbid(unsafe_code)]
 
 pub mod counters;
+pub mod droplist;
 pub mod fate;
 pub mod lane;
 pub mod network;
 pub mod offload;
 pub mod profile;
+pub mod trace;
 
 mod draw;
 mod line;
@@ -37,9 +41,11 @@ mod partition;
 mod stage;
 
 pub use counters::{Drops, HalfCounters, NetworkCounters, PairCounters, PortCounters, Tally};
-pub use fate::{Cause, Fate, WireSize};
+pub use droplist::{DropList, NotOrdinals, Ordinals};
+pub use fate::{Cause, Decision, Fate, Flip, Flips, WireSize};
 pub use lane::Lane;
-pub use network::{Delivery, Network, PortId, To};
+pub use network::{Delivery, Loss, Network, PortId, To, Within};
 pub use offload::offload_allowed;
 pub use partition::PartitionKey;
 pub use profile::{Burst, HalfLink, Profile, Queue};
+pub use trace::{Trace, TraceError};

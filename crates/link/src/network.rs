@@ -7,7 +7,9 @@ use machine::{Seed, Time};
 
 use crate::partition::Partitions;
 use crate::stage::{Place, Stage, Transit};
-use crate::{Cause, HalfLink, Lane, NetworkCounters, PairCounters, PartitionKey, PortCounters, Profile, WireSize};
+use crate::{
+    Cause, Fate, Flips, HalfLink, Lane, NetworkCounters, PairCounters, PartitionKey, PortCounters, Profile, WireSize,
+};
 
 /// One broadcast domain in which every port has a link of its own.
 ///
@@ -37,6 +39,8 @@ pub struct Network<P> {
     /// The head of every stage that has one, as (at, sequence, stage). Others may be stale. Invariant: the top is not.
     schedule: BinaryHeap<Reverse<(Time, u64, usize)>>,
     ready: VecDeque<Delivery<P>>,
+    /// What was dropped and not asked for yet; `None` where nobody will ask.
+    losses: Option<VecDeque<Loss<P>>>,
     clock: Time,
     sequence: u64,
     under_way: usize,
@@ -66,8 +70,42 @@ pub struct Delivery<P> {
     pub to: PortId,
     /// What it counted for.
     pub size: WireSize,
-    /// What it carries.
+    /// The bits of it that its links have flipped: for the caller to do, who knows what its bits are.
+    pub flips: Flips,
+    /// Whether it is the second one of another.
+    pub is_copy: bool,
+    /// What it carries, as it was sent.
     pub payload: P,
+}
+
+/// A packet that was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss<P> {
+    /// When, by the model.
+    pub at: Time,
+    /// Why.
+    pub cause: Cause,
+    /// Where.
+    pub within: Within,
+    /// Its sender.
+    pub from: PortId,
+    /// What had been damaged of it.
+    pub flips: Flips,
+    /// Whether it is the second of a packet delivered twice.
+    pub is_copy: bool,
+    /// What it carried.
+    pub payload: P,
+}
+
+/// A half link of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// The sender's.
+    Up,
+    /// From the sender to this port, on top of their own.
+    Pair(PortId),
+    /// This receiver's. Partitions and dead machines take packets here, too.
+    Down(PortId),
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +139,7 @@ impl<P: Clone> Network<P> {
             partitions: Partitions::default(),
             schedule: BinaryHeap::new(),
             ready: VecDeque::new(),
+            losses: None,
             clock: Time::ZERO,
             sequence: 0,
             under_way: 0,
@@ -119,7 +158,7 @@ impl<P: Clone> Network<P> {
     /// Impairs the way from one port to another on top of the links of both; replaces what was set before.
     pub fn set_pair(&mut self, from: PortId, to: PortId, half: &HalfLink) {
         if let Some(stage) = self.pairs.get(&(from, to)) {
-            self.stages[*stage].lane.set(half);
+            self.stages[*stage].lane.set(self.clock, half);
             return;
         }
         let name = format!("{}/{}", self.ports[from.index()].label, self.ports[to.index()].label);
@@ -131,8 +170,18 @@ impl<P: Clone> Network<P> {
     pub fn set_profile(&mut self, now: Time, port: PortId, profile: &Profile) {
         self.advance(now);
         let Port { up, down, .. } = self.ports[port.index()];
-        self.stages[up].lane.set(&profile.up);
-        self.stages[down].lane.set(&profile.down);
+        let now = self.clock;
+        self.stages[up].lane.set(now, &profile.up);
+        self.stages[down].lane.set(now, &profile.down);
+    }
+
+    /// All traces of the network begin `now`. Before that they count from [`Time::ZERO`], and one that is
+    /// [set](Network::set_profile) later from then.
+    pub fn begin_traces(&mut self, now: Time) {
+        self.advance(now);
+        for stage in &mut self.stages {
+            stage.lane.begin_trace(self.clock);
+        }
     }
 
     /// From `now` on ports in different lists cannot reach each other; those in no list reach all. Replaces the lists
@@ -147,7 +196,8 @@ impl<P: Clone> Network<P> {
             };
             let partitions = &self.partitions;
             let hits = |transit: &Transit<P>| partitions.separate(transit.from.index(), to.index());
-            self.under_way -= self.stages[stage].purge(Cause::Partition, hits);
+            let purged = self.stages[stage].purge(Cause::Partition, hits);
+            self.forget(stage, Cause::Partition, purged);
             self.schedule_head(stage);
         }
         self.discard_stale();
@@ -165,7 +215,8 @@ impl<P: Clone> Network<P> {
         let port = &mut self.ports[port.index()];
         port.is_cut = true;
         for stage in [port.up, port.down] {
-            self.under_way -= self.stages[stage].purge(Cause::Cut, |_| true);
+            let purged = self.stages[stage].purge(Cause::Cut, |_| true);
+            self.forget(stage, Cause::Cut, purged);
             self.stages[stage].lane.clear();
         }
         self.discard_stale();
@@ -180,13 +231,26 @@ impl<P: Clone> Network<P> {
     /// A node sends a packet. One to its own port passes both halves and comes back to it.
     pub fn send(&mut self, now: Time, from: PortId, to: To, size: WireSize, payload: P) {
         self.advance(now);
-        let port = &self.ports[from.index()];
-        if port.is_cut {
-            self.stages[port.up].refuse(Cause::Cut, size);
-            return;
-        }
-        let now = self.clock;
-        self.enter(port.up, Transit { at: now, sequence: 0, from, to, size, payload });
+        let Port { up, is_cut, .. } = self.ports[from.index()];
+        let (at, flips) = (self.clock, Flips::default());
+        let transit = Transit { at, sequence: 0, from, to, size, flips, is_copy: false, payload };
+        if is_cut { self.refuse_at(up, Cause::Cut, transit) } else { self.enter(up, transit) }
+    }
+
+    /// From now on what is dropped is kept, until [`poll_loss`](Network::poll_loss) takes it: to be asked for after each
+    /// other call, or it takes memory.
+    pub fn keep_losses(&mut self) {
+        self.losses.get_or_insert_default();
+    }
+
+    /// From now on nobody will ask.
+    pub fn forget_losses(&mut self) {
+        self.losses = None;
+    }
+
+    /// The next packet that was dropped since [`keep_losses`](Network::keep_losses).
+    pub fn poll_loss(&mut self) -> Option<Loss<P>> {
+        self.losses.as_mut()?.pop_front()
     }
 
     /// Counts a packet that a node sent, but that the caller has no room for.
@@ -202,6 +266,11 @@ impl<P: Clone> Network<P> {
             self.clock = self.clock.max(now);
         }
         self.ready.pop_front()
+    }
+
+    /// The latest instant that it has seen: that of a [`send`](Network::send) just made, whatever `now` it was given.
+    pub fn now(&self) -> Time {
+        self.clock
     }
 
     /// When [`poll`](Network::poll) must be called at the latest: the next packet leaves a lane.
@@ -263,16 +332,54 @@ impl<P: Clone> Network<P> {
     }
 
     /// A packet, at the time `transit.at`, arrives at a lane.
-    fn enter(&mut self, stage: usize, mut transit: Transit<P>) {
+    fn enter(&mut self, stage: usize, transit: Transit<P>) {
         let now = transit.at;
-        if self.under_way >= Self::CAPACITY {
-            self.stages[stage].refuse(Cause::Overflow, transit.size);
-            return;
+        // Room for it and for a second one.
+        if self.under_way + 2 > Self::CAPACITY {
+            return self.refuse_at(stage, Cause::Overflow, transit);
         }
-        let Some(at) = self.stages[stage].offer(now, transit.size) else {
-            return;
+        let decision = self.stages[stage].offer(now, transit.size);
+        let copy = decision.copy.map(|fate| (fate, Transit { is_copy: true, ..transit.clone() }));
+        self.proceed(now, stage, decision.packet, transit);
+        if let Some((fate, copy)) = copy {
+            self.proceed(now, stage, fate, copy);
+        }
+    }
+
+    /// Something other than the stage's own profile takes a packet that arrives there.
+    fn refuse_at(&mut self, stage: usize, cause: Cause, transit: Transit<P>) {
+        self.stages[stage].refuse(cause, transit.size);
+        self.lose(stage, transit.at, cause, transit);
+    }
+
+    /// Packets were taken out of a stage.
+    fn forget(&mut self, stage: usize, cause: Cause, purged: Vec<Transit<P>>) {
+        self.under_way -= purged.len();
+        for transit in purged {
+            self.lose(stage, self.clock, cause, transit);
+        }
+    }
+
+    /// Keeps a packet that was dropped and counted, if somebody will ask for it.
+    fn lose(&mut self, stage: usize, at: Time, cause: Cause, transit: Transit<P>) {
+        let Some(losses) = &mut self.losses else { return };
+        let within = match self.stages[stage].place {
+            Place::Up => Within::Up,
+            Place::Pair { to } => Within::Pair(to),
+            Place::Down(to) => Within::Down(to),
+        };
+        let Transit { from, flips, is_copy, payload, .. } = transit;
+        losses.push_back(Loss { at, cause, within, from, flips, is_copy, payload });
+    }
+
+    /// A packet meets its fate in the lane where it arrived `now`.
+    fn proceed(&mut self, now: Time, stage: usize, fate: Fate, mut transit: Transit<P>) {
+        let (at, flip) = match fate {
+            Fate::Deliver { at, flip } => (at, flip),
+            Fate::Drop(cause) => return self.lose(stage, now, cause, transit),
         };
         transit.at = at;
+        transit.flips.add(flip);
         // What leaves at once need not wait its turn, unless a predecessor in this lane is due at this very instant.
         if at <= now && self.stages[stage].head().is_none() {
             self.stages[stage].pass(transit.size);
@@ -298,8 +405,8 @@ impl<P: Clone> Network<P> {
             }
             (Place::Pair { to }, _) => self.reach(to, transit),
             (Place::Down(to), _) => {
-                let Transit { at, from, size, payload, .. } = transit;
-                self.ready.push_back(Delivery { at, from, to, size, payload });
+                let Transit { at, from, size, flips, is_copy, payload, .. } = transit;
+                self.ready.push_back(Delivery { at, from, to, size, flips, is_copy, payload });
             }
         }
     }
@@ -308,7 +415,7 @@ impl<P: Clone> Network<P> {
     fn cross(&mut self, to: PortId, transit: Transit<P>) {
         let from = transit.from;
         if self.partitions.separate(from.index(), to.index()) {
-            self.stages[self.ports[to.index()].down].refuse(Cause::Partition, transit.size);
+            self.refuse_at(self.ports[to.index()].down, Cause::Partition, transit);
         } else if let Some(pair) = self.pairs.get(&(from, to)) {
             self.enter(*pair, transit);
         } else {
@@ -317,12 +424,8 @@ impl<P: Clone> Network<P> {
     }
 
     fn reach(&mut self, to: PortId, transit: Transit<P>) {
-        let port = &self.ports[to.index()];
-        if port.is_cut {
-            self.stages[port.down].refuse(Cause::Cut, transit.size);
-        } else {
-            self.enter(port.down, transit);
-        }
+        let Port { down, is_cut, .. } = self.ports[to.index()];
+        if is_cut { self.refuse_at(down, Cause::Cut, transit) } else { self.enter(down, transit) }
     }
 
     fn schedule_head(&mut self, stage: usize) {

@@ -56,7 +56,7 @@ mod tests {
         assert!(half(|_| {}));
         assert!(!half(|half| half.loss = Ratio::ONE));
         assert!(!half(|half| half.jitter = Span::from_nanos(1)));
-        assert!(!half(|half| half.drop.push("3".to_owned())));
+        assert!(!half(|half| half.drop = ["3".parse().expect("an ordinal")].into_iter().collect()));
         assert!(!half(|half| half.rate = Some(Rate::from_mbit(10_000))), "its default queue can fill");
         let boundless = |half: &mut HalfLink| half.queue = Some(Queue::Bytes(BOUNDLESS_QUEUE));
         let rated = |mbit, delay| {

@@ -3,58 +3,60 @@
 use machine::{Rate, Ratio, Size, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::{DropList, Trace};
+
 /// One direction of a link. The default impairs nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct HalfLink {
     /// Ethernet bytes without FCS, per MTU segment; absent is unlimited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// One way.
-    #[serde(default, skip_serializing_if = "is_no_time")]
+    #[serde(skip_serializing_if = "is_no_time")]
     pub delay: Span,
-    /// Uniform in ± this; keeps the order unless `reorder` is given.
-    #[serde(default, skip_serializing_if = "is_no_time")]
+    /// Uniform in ± this; keeps the order unless `reorder` is more than nothing.
+    #[serde(skip_serializing_if = "is_no_time")]
     pub jitter: Span,
     /// Share of the packets (of at most the MTU) lost, each independently.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub loss: Ratio,
     /// Loss in bursts, by the Gilbert–Elliott model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
     /// Packets that are lost for certain: their ordinals, counted from 1, as `7` or `7-9`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub drop: Vec<String>,
-    /// Share of the packets that overtake.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "DropList::is_empty")]
+    pub drop: DropList,
+    /// Share of the packets that overtake others: they leave out the delay (not the rate).
+    #[serde(skip_serializing_if = "is_zero")]
     pub reorder: Ratio,
-    /// Share of the packets delivered twice.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Share of the packets sent twice, one right behind the other; the second takes its share of the rate and has a
+    /// jitter of its own.
+    #[serde(skip_serializing_if = "is_zero")]
     pub duplicate: Ratio,
     /// Share of the packets with one bit flipped.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub corrupt: Ratio,
     /// The rate's queue; absent is sized from rate × delay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,
-    /// A delivery trace in mahimahi's format.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace: Option<String>,
+    /// In the place of a rate: when it could deliver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// Both directions of a node's link.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Profile {
     /// Leaving the node.
-    #[serde(default)]
     pub up: HalfLink,
     /// Reaching the node.
-    #[serde(default)]
     pub down: HalfLink,
 }
 
-/// The Gilbert–Elliott model: two states, and a loss share in each.
+/// The Gilbert–Elliott model: two states, and a loss share in each (E. O. Elliott, "Estimates of error rates for codes on
+/// burst-noise channels", Bell System Technical Journal 42, 1963). It begins in the good state. A packet is lost by the
+/// share of the state that it finds; then the state may change, as in the kernel's `loss_gilb_ell` (sch_netem.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
@@ -84,6 +86,22 @@ impl HalfLink {
     /// Whether it lets everything through at once.
     pub fn is_transparent(&self) -> bool {
         *self == HalfLink::default()
+    }
+
+    /// Whether anything of what it does is left to chance, and so to a seed.
+    pub fn is_random(&self) -> bool {
+        let shares = [self.loss, self.reorder, self.duplicate, self.corrupt];
+        shares.iter().any(|share| *share != Ratio::ZERO) || self.burst.is_some() || !self.jitter.is_zero()
+    }
+
+    /// Whether a packet may leave before one that came first.
+    pub fn may_reorder(&self) -> bool {
+        self.reorder != Ratio::ZERO
+    }
+
+    /// The least time that a packet can take.
+    pub fn shortest_way(&self) -> Span {
+        if self.may_reorder() { Span::ZERO } else { self.delay.saturating_sub(self.jitter) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use machine::Time;
 
-use crate::{Cause, Fate, HalfCounters, Lane, PortId, To, WireSize};
+use crate::{Cause, Decision, Fate, Flips, HalfCounters, Lane, PortId, To, WireSize};
 
 /// A packet in a lane.
 #[derive(Clone, Debug)]
@@ -16,6 +16,9 @@ pub(crate) struct Transit<P> {
     pub(crate) from: PortId,
     pub(crate) to: To,
     pub(crate) size: WireSize,
+    pub(crate) flips: Flips,
+    /// Whether it is the second one of another.
+    pub(crate) is_copy: bool,
     pub(crate) payload: P,
 }
 
@@ -43,16 +46,24 @@ impl<P> Stage<P> {
         Stage { lane, place, under_way: VecDeque::new(), counters: HalfCounters::default() }
     }
 
-    /// A packet arrives; when it will leave, if it was accepted. The caller then calls [`Stage::take_in`] or
+    /// A packet arrives, and perhaps becomes two. For each that is accepted the caller then calls [`Stage::take_in`] or
     /// [`Stage::pass`].
-    pub(crate) fn offer(&mut self, now: Time, size: WireSize) -> Option<Time> {
+    pub(crate) fn offer(&mut self, now: Time, size: WireSize) -> Decision {
         self.counters.offered += size;
-        match self.lane.offer(now, size) {
-            Fate::Deliver { at } => Some(at),
-            Fate::Drop(cause) => {
-                self.counters.dropped.add(cause, size);
-                None
-            }
+        let decision = self.lane.offer(now, size);
+        self.count(decision.packet, size);
+        if let Some(copy) = decision.copy {
+            self.counters.duplicated += size;
+            self.count(copy, size);
+        }
+        decision
+    }
+
+    fn count(&mut self, fate: Fate, size: WireSize) {
+        match fate {
+            Fate::Deliver { flip: None, .. } => {}
+            Fate::Deliver { flip: Some(_), .. } => self.counters.corrupted += size,
+            Fate::Drop(cause) => self.counters.dropped.add(cause, size),
         }
     }
 
@@ -91,18 +102,18 @@ impl<P> Stage<P> {
         Some(transit)
     }
 
-    /// Takes out what `cause` hits; how many that were.
-    pub(crate) fn purge(&mut self, cause: Cause, mut hits: impl FnMut(&Transit<P>) -> bool) -> usize {
-        let before = self.under_way.len();
-        let dropped = &mut self.counters.dropped;
-        self.under_way.retain(|transit| {
-            let hit = hits(transit);
-            if hit {
-                dropped.add(cause, transit.size);
+    /// Takes out what `cause` hits.
+    pub(crate) fn purge(&mut self, cause: Cause, mut hits: impl FnMut(&Transit<P>) -> bool) -> Vec<Transit<P>> {
+        let mut hit = Vec::new();
+        for transit in std::mem::take(&mut self.under_way) {
+            if hits(&transit) {
+                self.counters.dropped.add(cause, transit.size);
+                hit.push(transit);
+            } else {
+                self.under_way.push_back(transit);
             }
-            !hit
-        });
-        before - self.under_way.len()
+        }
+        hit
     }
 
     pub(crate) fn counters(&self) -> HalfCounters {

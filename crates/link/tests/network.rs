@@ -1,6 +1,10 @@
 //! The network as a whole: paths, partitions, cuts, and counters that add up.
 
-use link::{Cause, Delivery, HalfLink, Network, PartitionKey, PortId, Profile, Queue, To, WireSize};
+use std::collections::BTreeMap;
+
+use link::{
+    Burst, Cause, Delivery, HalfLink, Loss, Network, PartitionKey, PortId, Profile, Queue, To, Trace, WireSize, Within,
+};
 use machine::{Rate, Ratio, Seed, Span, Time};
 use proptest::prelude::*;
 
@@ -112,15 +116,32 @@ const PORTS: usize = 4;
 
 fn half() -> impl Strategy<Value = HalfLink> {
     let rate = prop::option::of((1..1000u64).prop_map(Rate::from_mbit));
-    let loss = (0..300_000_000u32).prop_map(|parts| Ratio::from_parts_per_billion(parts).expect("below one"));
+    let share = || (0..300_000_000u32).prop_map(|parts| Ratio::from_parts_per_billion(parts).expect("below one"));
     let queue = prop::option::of((0..5u32).prop_map(Queue::Packets));
-    (rate, 0..3000u64, 0..1000u64, loss, queue).prop_map(|(rate, delay, jitter, loss, queue)| HalfLink {
-        rate,
-        delay: Span::from_micros(delay),
-        jitter: Span::from_micros(jitter),
-        loss,
-        queue,
-        ..HalfLink::default()
+    let trace = prop::option::of(prop::collection::vec(1..4u32, 1..9).prop_map(|mut instants| {
+        instants.sort_unstable();
+        let lines: String = instants.iter().map(|instant| format!("{instant}\n")).collect();
+        Trace::parse("t", &lines).expect("a trace")
+    }));
+    let burst = (share(), share(), share(), share()).prop_map(|(p, r, good, bad)| Burst { p, r, good, bad });
+    let drop = prop::collection::vec((1..40u64).prop_map(|first| format!("{first}-{}", first + 2)), 0..3);
+    let lost = (share(), prop::option::of(burst), drop);
+    let mangled = (share(), share(), share());
+    let speed = (rate, trace);
+    (speed, 0..3000u64, 0..1000u64, queue, lost, mangled).prop_map(|(speed, delay, jitter, queue, lost, mangled)| {
+        HalfLink {
+            rate: speed.0,
+            trace: speed.1,
+            delay: Span::from_micros(delay),
+            jitter: Span::from_micros(jitter),
+            loss: lost.0,
+            burst: lost.1,
+            drop: lost.2.iter().map(|range| range.parse().expect("a range")).collect(),
+            reorder: mangled.0,
+            duplicate: mangled.1,
+            corrupt: mangled.2,
+            queue,
+        }
     })
 }
 
@@ -137,15 +158,31 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Names a half link of the test's network, which has one pair.
+fn place(within: Within, from: PortId) -> [usize; 2] {
+    match within {
+        Within::Up => [0, from.index()],
+        Within::Pair(_) => [1, 0],
+        Within::Down(to) => [2, to.index()],
+    }
+}
+
 proptest! {
-    /// Whatever happens, every half's counters add up at every step, deliveries come in the order of their times and
-    /// within them each way keeps its order, nothing crosses a standing partition or reaches a cut port, and in the end
+    /// Whatever happens, every half's counters add up at every step and are what is told of each packet that is dropped, deliveries come in the order of their times and
+    /// within them each way keeps its order unless a half reorders or duplicates, nothing crosses a standing partition or reaches a cut port, and in the end
     /// nothing is left.
     #[test]
     fn counters_add_up_and_barriers_hold(
-        seed: u64, halves in prop::collection::vec(half(), PORTS), steps in prop::collection::vec((step(), 0..500u64), 1..300),
+        seed: u64, in_order: bool, halves in prop::collection::vec(half(), PORTS), steps in prop::collection::vec((step(), 0..500u64), 1..300),
     ) {
+        let settle = |half: HalfLink| match in_order {
+            true => HalfLink { reorder: Ratio::ZERO, duplicate: Ratio::ZERO, ..half },
+            false => half,
+        };
+        let halves: Vec<HalfLink> = halves.into_iter().map(settle).collect();
         let mut network = Network::new("net", Seed::new(seed));
+        network.keep_losses();
+        let mut lost: BTreeMap<(Cause, [usize; 2]), u64> = BTreeMap::new();
         let ports: Vec<PortId> =
             halves.iter().enumerate().map(|(k, half)| network.add_port(&k.to_string(), &Profile::symmetric(half.clone()))).collect();
         network.set_pair(ports[0], ports[1], &halves[2]);
@@ -161,7 +198,7 @@ proptest! {
                 prop_assert!(!cut[to], "a delivery to a cut port");
                 let is_apart = |sides: &Vec<usize>| sides[from] != 0 && sides[to] != 0 && sides[from] != sides[to];
                 prop_assert!(!sides.iter().any(is_apart), "a delivery across a partition");
-                prop_assert!(delivery.payload > newest[from][to], "overtaken");
+                prop_assert!(!in_order || delivery.payload > newest[from][to], "overtaken");
                 newest[from][to] = delivery.payload;
             }
             match step {
@@ -170,7 +207,7 @@ proptest! {
                     let to = to.map_or(To::Flood, |to| To::Port(ports[to]));
                     network.send(now, ports[from], to, WireSize::packet(bytes), sent);
                 }
-                Step::Profile { port, half } => network.set_profile(now, ports[port], &Profile::symmetric(half)),
+                Step::Profile { port, half } => network.set_profile(now, ports[port], &Profile::symmetric(settle(half))),
                 Step::Partition { key, sides: new } => {
                     let list = |side| (0..PORTS).filter(|port| new[*port] == side).map(|port| ports[port]).collect();
                     network.partition(now, PartitionKey(key), &[list(1), list(2)]);
@@ -193,10 +230,24 @@ proptest! {
             for half in network.counters().halves() {
                 prop_assert!(half.adds_up(), "{half:?}");
             }
+            while let Some(Loss { at, cause, within, from, .. }) = network.poll_loss() {
+                prop_assert!(at <= now);
+                *lost.entry((cause, place(within, from))).or_default() += 1;
+            }
         }
         while network.poll(Time::MAX).is_some() {}
         prop_assert_eq!(network.deadline(), None);
+        while let Some(Loss { cause, within, from, .. }) = network.poll_loss() {
+            *lost.entry((cause, place(within, from))).or_default() += 1;
+        }
         let counters = network.counters();
+        let halves = counters.ports.iter().enumerate().flat_map(|(k, port)| [([0, k], &port.up), ([2, k], &port.down)]);
+        for (place, half) in halves.chain([([1, 0], &counters.pairs[0].half)]) {
+            for cause in [Cause::Loss, Cause::Queue, Cause::Partition, Cause::Cut, Cause::Overflow] {
+                let told = lost.get(&(cause, place)).copied().unwrap_or(0);
+                prop_assert_eq!(told, half.dropped.by(cause).packets, "{:?} in {:?}", cause, place);
+            }
+        }
         for half in counters.halves() {
             prop_assert!(half.adds_up() && half.in_flight.packets == 0, "{half:?}");
         }

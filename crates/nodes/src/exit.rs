@@ -5,23 +5,23 @@
 pub enum Exit {
     /// The task is done; a file is whole and, where hashes were to be had, verified.
     Done,
-    /// The task cannot be done: every source is set apart, or the file is not the expected one.
+    /// The task cannot be done: no source is left, the file is not the expected one, or a receiver was given up.
     Failed,
     /// The command line makes no sense.
     Usage,
     /// This machine does not let it: no space, no permission, the target exists, the port is taken.
     Machine,
-    /// Stopped by a signal; what was fetched is kept for `--resume`.
+    /// Stopped by a signal; what a downloader fetched is kept for `--resume`.
     Interrupted,
 }
 
 /// Every exit status with its meaning; the README's table is made of it.
 pub const TABLE: &[(u8, &str)] = &[
     (0, "done; the file is whole and has the hashes that were published"),
-    (1, "failed: no source has a right file"),
+    (1, "failed: no source has a right file, or not every receiver has it in the end"),
     (2, "the command line makes no sense; nothing was done"),
     (3, "this machine cannot: no space, no permission, the target exists, the port is taken"),
-    (130, "interrupted; what was fetched is kept, --resume goes on"),
+    (130, "interrupted; what a downloader fetched is kept, --resume goes on"),
 ];
 
 impl Exit {

@@ -70,6 +70,12 @@ pub fn write(name: &str, url: &str, manifest: &Manifest) -> String {
     xml
 }
 
+/// Whether this is meant to be a Metalink, sound or not.
+pub fn looks_like_one(document: &[u8]) -> bool {
+    const WHERE: usize = 1 << 10;
+    document[..document.len().min(WHERE)].windows(9).any(|part| part == b"<metalink")
+}
+
 /// Reads a document. Of several files the one called `name` is taken, else the first that has hashes.
 ///
 /// # Errors
@@ -117,6 +123,29 @@ pub fn read(document: &[u8], name: &str) -> Result<Manifest, MetalinkError> {
             Event::Eof => return Err(malformed("the end", "a whole document")),
             _ => {}
         }
+    }
+}
+
+/// The name of the file that a document describes: `guess` if one is called so, else that of its only file.
+pub fn file_name(document: &[u8], guess: &str) -> Option<String> {
+    let mut reader = Reader::from_reader(document);
+    let mut names = Vec::new();
+    while let Ok(event) = reader.read_event() {
+        match event {
+            Event::Start(start) | Event::Empty(start) if start.local_name().as_ref() == "file" => {
+                let name = start.try_get_attribute("name").ok().flatten();
+                names.extend(
+                    name.and_then(|name| name.normalized_value(XmlVersion::Implicit1_0).ok().map(String::from)),
+                );
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    match &names[..] {
+        _ if names.iter().any(|name| name == guess) => Some(guess.to_owned()),
+        [only] => Some(only.clone()),
+        _ => None,
     }
 }
 
@@ -222,6 +251,32 @@ mod tests {
         }
 
         #[test]
+        fn no_order_of_its_parts_makes_it_panic(parts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+            let hash = Digest::of(b"").to_string();
+            let parts: String = parts.iter().map(|part| match part.index(16) {
+                0 => "<file name=\"x\">",
+                1 => "</file>",
+                2 => "<size>",
+                3 => "</size>",
+                4 => "9",
+                5 => "18446744073709551615",
+                6 => "<hash type=\"sha-256\">",
+                7 => "</hash>",
+                8 => "<pieces length=\"3\" type=\"sha-256\">",
+                9 => "<pieces length=\"4294967295\" type=\"sha-256\">",
+                10 => "</pieces>",
+                11 => "<hash>",
+                12 => "&lt;&a;&#0;",
+                13 => "<![CDATA[9]]>",
+                14 => "<metalink/>",
+                _ => &hash,
+            }).collect();
+            if let Ok(manifest) = read(parts.as_bytes(), "x") {
+                prop_assert!(manifest.has_pieces() || manifest.whole().is_some());
+            }
+        }
+
+        #[test]
         fn no_document_makes_it_panic(document in prop::collection::vec(any::<u8>(), 0..300), cut in 0..2000usize) {
             let _ = read(&document, "x");
             let manifest = Manifest::of_pieces(9, 3, vec![Digest::of(b""); 3], Some(Digest::of(b"a"))).unwrap();
@@ -230,6 +285,19 @@ mod tests {
             torn.extend(document);
             let _ = read(&torn, "x");
         }
+    }
+
+    #[test]
+    fn a_document_names_its_file() {
+        let document = |names: &[&str]| {
+            let files: String =
+                names.iter().map(|name| format!("<file name=\"{}\"><size>1</size></file>", escape(*name))).collect();
+            format!("<metalink>{files}</metalink>").into_bytes()
+        };
+        assert_eq!(file_name(&document(&["a & b"]), "x").as_deref(), Some("a & b"));
+        assert_eq!(file_name(&document(&["a", "x"]), "x").as_deref(), Some("x"));
+        assert_eq!(file_name(&document(&["a", "b"]), "x"), None);
+        assert_eq!(file_name(b"<a><b", "x"), None);
     }
 
     #[test]

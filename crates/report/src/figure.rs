@@ -2,6 +2,11 @@
 
 use machine::{Rate, Span};
 
+/// How much of how much; of something that does not know how much it will be, a total of 0, the first alone.
+pub(crate) fn amount(bytes: u64, total: u64) -> String {
+    if total == 0 { size(bytes) } else { format!("{} of {}", size(bytes), size(total)) }
+}
+
 /// Bytes, in powers of two.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -33,7 +33,7 @@ pub fn write_all(state: &RunState, directory: &Path) -> Result<(), WriteError> {
     files.map(|(name, text)| write_whole(directory, name, &text)).into_iter().collect()
 }
 
-fn write_whole(directory: &Path, name: &str, text: &str) -> Result<(), WriteError> {
+pub(crate) fn write_whole(directory: &Path, name: &str, text: &str) -> Result<(), WriteError> {
     let file = directory.join(name);
     let draft = directory.join(format!(".{name}.draft"));
     fs::write(&draft, text).and_then(|()| fs::rename(&draft, &file)).map_err(|source| WriteError { file, source })

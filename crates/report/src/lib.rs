@@ -5,9 +5,10 @@
 //! * [`mod@markdown`]: the same for a CI summary.
 //! * [`result`]: the same for programs.
 //! * [`mod@junit`]: the expectations as test cases.
+//! * [`sweep`]: many runs of one topology: table, JSON, CSV and drawings.
 //! * [`files`]: all of them into a run directory.
 //! * [`stamp`]: when a run began, for people and for file names.
-//! * `section`, `columns`, `figure`, `paint`, `escape`: what a report is made of, from rows down to characters.
+//! * `chart`, `section`, `columns`, `figure`, `paint`, `escape`: what a report is made of, from rows down to characters.
 //!
 //! Names, program output and causes come out of a log, which is hostile: whatever leaves this crate for a terminal,
 //! for Markdown or for XML has its control characters escaped.
@@ -24,8 +25,10 @@ pub mod live;
 pub mod markdown;
 pub mod result;
 pub mod stamp;
+pub mod sweep;
 pub mod table;
 
+mod chart;
 mod columns;
 mod escape;
 mod figure;

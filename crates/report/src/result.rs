@@ -44,6 +44,7 @@ pub fn result_json(state: &RunState) -> Value {
             "found": expectation.found,
         })).collect::<Vec<_>>(),
         "links": state.links,
+        "recording": state.recording,
         "lag": state.lags.iter().map(|(of, lag)| (of.clone(), json!({
             "p50_s": lag.p50.as_secs_f64(),
             "p99_s": lag.p99.as_secs_f64(),

@@ -2,6 +2,7 @@
 
 mod nodes;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use event::{Direction, LinkCount, RunState, SourceState, Verdict};
@@ -23,8 +24,8 @@ const MOST_CAUSES: usize = 20;
 /// A table with its title.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    pub(crate) header: &'static [&'static str],
-    pub(crate) aligns: &'static [Align],
+    pub(crate) header: Cow<'static, [&'static str]>,
+    pub(crate) aligns: Cow<'static, [Align]>,
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Rows left out at the end.
     pub(crate) omitted: usize,
@@ -39,20 +40,28 @@ pub(crate) fn further_causes(state: &RunState) -> (impl Iterator<Item = &String>
 
 /// Every table that has rows.
 pub(crate) fn sections(state: &RunState) -> Vec<Section> {
-    let all = [nodes::section(state), sources(state), faults(state), expectations(state), links(state), timers(state)];
+    let all = [
+        nodes::section(state),
+        sources(state),
+        faults(state),
+        expectations(state),
+        links(state),
+        recording(state),
+        timers(state),
+    ];
     all.into_iter().filter(|section| !section.rows.is_empty()).collect()
 }
 
 impl Section {
     fn new(
         title: &'static str,
-        header: &'static [&'static str],
-        aligns: &'static [Align],
+        header: impl Into<Cow<'static, [&'static str]>>,
+        aligns: impl Into<Cow<'static, [Align]>>,
         rows: impl IntoIterator<Item = Vec<Cell>>,
     ) -> Self {
         let mut rows = rows.into_iter();
         let kept = rows.by_ref().take(MOST_ROWS).collect();
-        Section { title, header, aligns, rows: kept, omitted: rows.count() }
+        Section { title, header: header.into(), aligns: aligns.into(), rows: kept, omitted: rows.count() }
     }
 }
 
@@ -128,44 +137,43 @@ fn expectations(state: &RunState) -> Section {
 }
 
 fn links(state: &RunState) -> Section {
-    let rows = link_rows(state).into_iter().map(|(name, count)| {
+    type Number = fn(&LinkCount) -> u64;
+    /// Each with whether its column stands there only where there is something to say.
+    const NUMBERS: [(&str, Number, bool); 11] = [
+        ("offered", |count| count.offered, false),
+        ("duplicated", |count| count.duplicated, true),
+        ("delivered", |count| count.delivered, false),
+        ("corrupted", |count| count.corrupted, true),
+        ("lost", |count| count.lost, false),
+        ("queue", |count| count.queue, false),
+        ("partition", |count| count.partition, false),
+        ("cut", |count| count.cut, false),
+        ("no room", |count| count.overflow, true),
+        ("in flight", |count| count.in_flight, false),
+        ("delivered bytes", |count| count.delivered_bytes, false),
+    ];
+    let counts = link_rows(state);
+    let numbers = NUMBERS.iter().filter(|(_, number, rare)| !rare || counts.iter().any(|(_, count)| number(count) > 0));
+    let numbers: Vec<_> = numbers.collect();
+    let rows = counts.iter().map(|(name, count)| {
         let direction = match count.direction {
             Direction::Up => "up",
             Direction::Down => "down",
+            Direction::Between => "pair",
         };
-        let number = |n: u64| Cell { text: n.to_string(), tone: if n == 0 { Tone::Faint } else { Tone::Plain } };
-        vec![
-            Cell::new(name),
-            Cell::new(escape::line(&count.network)),
-            Cell::new(direction),
-            number(count.offered),
-            number(count.delivered),
-            number(count.lost),
-            number(count.queue),
-            number(count.partition),
-            number(count.cut),
-            number(count.in_flight),
-            Cell::new(figure::size(count.delivered_bytes)),
-        ]
+        let mut row = vec![Cell::new(name.clone()), Cell::new(escape::line(&count.network)), Cell::new(direction)];
+        row.extend(numbers.iter().map(|(name, number, _)| match number(count) {
+            bytes if name.ends_with("bytes") => Cell::new(figure::size(bytes)),
+            0 => Cell::toned("0".to_owned(), Tone::Faint),
+            packets => Cell::new(packets.to_string()),
+        }));
+        row
     });
-    Section::new(
-        "links (packets)",
-        &[
-            "node",
-            "network",
-            "half",
-            "offered",
-            "delivered",
-            "lost",
-            "queue",
-            "partition",
-            "cut",
-            "in flight",
-            "delivered bytes",
-        ],
-        &[Left, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right],
-        rows,
-    )
+    let mut headings = vec!["node", "network", "half"];
+    headings.extend(numbers.iter().map(|(name, ..)| *name));
+    let mut alignments = vec![Left; 3];
+    alignments.resize(headings.len(), Right);
+    Section::new("links (packets)", headings, alignments, rows)
 }
 
 /// The links, those of a large group added up, in the order of the log.
@@ -182,6 +190,7 @@ fn link_rows(state: &RunState) -> Vec<(String, LinkCount)> {
             rows.push((escape::line(&count.node), count.clone()));
             continue;
         };
+        // A pair is of no group.
         let half = if count.direction == Direction::Up { "up" } else { "down" };
         let (row, links) = sums.entry((group, &count.network, half)).or_insert_with(|| {
             rows.push((String::new(), LinkCount { node: String::new(), ..count.clone() }));
@@ -203,14 +212,35 @@ fn add(sum: &mut LinkCount, count: &LinkCount) {
         (&mut sum.offered_bytes, count.offered_bytes),
         (&mut sum.delivered, count.delivered),
         (&mut sum.delivered_bytes, count.delivered_bytes),
+        (&mut sum.duplicated, count.duplicated),
+        (&mut sum.corrupted, count.corrupted),
         (&mut sum.lost, count.lost),
         (&mut sum.queue, count.queue),
         (&mut sum.partition, count.partition),
         (&mut sum.cut, count.cut),
+        (&mut sum.overflow, count.overflow),
         (&mut sum.in_flight, count.in_flight),
     ] {
         *total = total.saturating_add(one);
     }
+}
+
+fn recording(state: &RunState) -> Section {
+    let rows = state.recording.iter().map(|recording| {
+        let tone = if recording.unrecorded == 0 { Tone::Plain } else { Tone::Bad };
+        let why = match (&recording.failed, recording.unrecorded) {
+            (Some(failed), _) => escape::line(failed),
+            (None, 0) => String::new(),
+            (None, _) => "the disk did not keep up".to_owned(),
+        };
+        vec![
+            Cell::new(recording.files.to_string()),
+            Cell::new(recording.packets.to_string()),
+            Cell::toned(recording.unrecorded.to_string(), tone),
+            Cell::toned(why, Tone::Bad),
+        ]
+    });
+    Section::new("recorded (pcap)", &["files", "packets", "not recorded", ""], &[Right, Right, Right, Left], rows)
 }
 
 fn timers(state: &RunState) -> Section {

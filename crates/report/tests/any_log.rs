@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use event::{
-    Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NodeInfo, NodeReport, Record, RunState, SourceState,
-    Verdict,
+    Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NodeInfo, NodeReport, Record, Recording, RunState,
+    SourceState, Verdict,
 };
 use machine::{Rate, Seed, Span};
 use proptest::prelude::*;
@@ -66,10 +66,13 @@ fn link() -> impl Strategy<Value = LinkCount> {
         offered_bytes: bytes,
         delivered: packets,
         delivered_bytes: bytes,
+        duplicated: packets,
+        corrupted: packets,
         lost: packets,
         queue: packets,
         partition: packets,
         cut: packets,
+        overflow: packets,
         in_flight: packets,
     })
 }
@@ -117,6 +120,9 @@ fn event() -> impl Strategy<Value = Event> {
             Event::ExpectationChecked { expectation, label, held, found }
         }),
         1 => link().prop_map(Event::LinkCounted),
+        1 => (number(), number(), proptest::option::of(text())).prop_map(|(packets, unrecorded, failed)| {
+            Event::PacketsRecorded(Recording { files: packets, packets, unrecorded, failed })
+        }),
         1 => (name(), span(), any::<f64>()).prop_map(|(of, span, starved_share)| {
             Event::LagMeasured { of, lag: Lag { p50: span, p99: span, max: span, starved_share } }
         }),

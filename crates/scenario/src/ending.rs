@@ -155,6 +155,9 @@ impl Scenario {
         for link in measured.links {
             self.record(now, Event::LinkCounted(link));
         }
+        if let Some(recording) = measured.recording {
+            self.record(now, Event::PacketsRecorded(recording));
+        }
         for (of, lag) in measured.lags {
             self.record(now, Event::LagMeasured { of, lag });
         }

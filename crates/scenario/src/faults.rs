@@ -24,10 +24,36 @@ impl Scenario {
         if let Some(lasts) = event.lasts {
             self.timers.set(Why::Undo(entry), now + lasts);
         }
+        let ending: Vec<NodeId> = match &event.action {
+            Action::Kill(nodes) | Action::Crash(nodes) | Action::Stop(nodes) | Action::Restart(nodes) => {
+                let is_ending = |node: &&NodeId| self.nodes[node.index()].is_being_ended();
+                nodes.iter().filter(is_ending).copied().collect()
+            }
+            _ => Vec::new(),
+        };
+        if ending.is_empty() {
+            self.plan_next(now, entry);
+        } else {
+            self.ending.push((entry, ending));
+        }
+        self.end_if_nothing_is_awaited(now);
+    }
+
+    /// Plans the entry below one that is carried out, if its trigger is `after:`.
+    fn plan_next(&mut self, now: Time, entry: usize) {
         if let Some(Trigger::AfterPrevious(after)) = self.plan.events().get(entry + 1).map(|next| &next.when) {
             self.timers.set(Why::Fire(entry + 1), now + *after);
         }
-        self.end_if_nothing_is_awaited(now);
+    }
+
+    /// A program has ended: to end it is carried out now, and not when that was begun. A busy machine may take its time.
+    pub(crate) fn plan_what_follows_the_end_of(&mut self, now: Time, node: NodeId) {
+        for (_, ending) in &mut self.ending {
+            ending.retain(|other| *other != node);
+        }
+        let over: Vec<usize> =
+            self.ending.extract_if(.., |(_, ending)| ending.is_empty()).map(|(entry, _)| entry).collect();
+        over.into_iter().for_each(|entry| self.plan_next(now, entry));
     }
 
     /// Carries out an action; why it could not be, for the first node where it could not.

@@ -22,4 +22,4 @@ pub mod vocabulary;
 
 pub use expectation::FileFinding;
 pub use scenario::Scenario;
-pub use vocabulary::{About, Input, Measurements, Output, Why};
+pub use vocabulary::{About, Input, Measurements, Output, Why, link_count, pair_counts};

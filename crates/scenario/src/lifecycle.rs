@@ -97,6 +97,11 @@ impl Lifecycle {
         self.is_alive() && self.ending.is_none()
     }
 
+    /// Whether a fault is ending a program that has not ended yet.
+    pub(crate) fn is_being_ended(&self) -> bool {
+        self.is_alive() && self.ending.is_some()
+    }
+
     /// Counts the next incarnation in.
     pub(crate) fn start(&mut self) -> u32 {
         self.incarnation += 1;

@@ -34,6 +34,8 @@ pub struct Scenario {
     /// fired.
     pub(crate) link_changes: Vec<Vec<Vec<EventId>>>,
     pub(crate) timers: Timers<Why>,
+    /// Entries that wait for programs to end before the entry `after:` them can be planned.
+    pub(crate) ending: Vec<(usize, Vec<NodeId>)>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) failures: Vec<String>,
     pub(crate) invalidities: Vec<String>,
@@ -74,6 +76,7 @@ impl Scenario {
             files: vec![None; plan.expectations().len()],
             link_changes: plan.nodes().iter().map(|node| vec![Vec::new(); node.interfaces.len()]).collect(),
             timers: Timers::default(),
+            ending: Vec::new(),
             outputs: VecDeque::new(),
             failures: Vec::new(),
             invalidities: Vec::new(),
@@ -329,6 +332,7 @@ impl Scenario {
             self.conclude(now);
             return;
         }
+        self.plan_what_follows_the_end_of(now, node);
         self.note_all_started(now);
         self.end_if_nothing_is_awaited(now);
     }

@@ -1,7 +1,7 @@
 //! What goes into a scenario and what it wants done.
 
-use event::{ExitStatus, Lag, LinkCount, NodeReport, Record, Verdict};
-use link::Profile;
+use event::{Direction, ExitStatus, Lag, LinkCount, NodeReport, Record, Recording, Verdict};
+use link::{HalfCounters, NetworkCounters, Profile};
 use machine::Span;
 use topology::plan::{FileId, NodeId};
 
@@ -103,10 +103,41 @@ pub enum Input {
 pub struct Measurements {
     /// What became of the packets.
     pub links: Vec<LinkCount>,
+    /// What was recorded of them, if anything was.
+    pub recording: Option<Recording>,
     /// How late timers were, and whose.
     pub lags: Vec<(String, Lag)>,
     /// Why the result means nothing, if it does.
     pub invalidities: Vec<String>,
+}
+
+/// A half link's counters as the log has them.
+pub fn link_count(node: &str, network: &str, direction: Direction, half: &HalfCounters) -> LinkCount {
+    LinkCount {
+        node: node.to_owned(),
+        network: network.to_owned(),
+        direction,
+        offered: half.offered.packets,
+        offered_bytes: half.offered.bytes,
+        delivered: half.delivered.packets,
+        delivered_bytes: half.delivered.bytes,
+        duplicated: half.duplicated.packets,
+        corrupted: half.corrupted.packets,
+        lost: half.dropped.loss.packets,
+        queue: half.dropped.queue.packets,
+        partition: half.dropped.partition.packets,
+        cut: half.dropped.cut.packets,
+        overflow: half.dropped.overflow.packets,
+        in_flight: half.in_flight.packets,
+    }
+}
+
+/// The counters of a network's pairs as the log has them.
+pub fn pair_counts(network: &NetworkCounters) -> impl Iterator<Item = LinkCount> {
+    network.pairs.iter().map(|pair| {
+        let between = format!("{} -> {}", pair.from, pair.to);
+        link_count(&between, &network.name, Direction::Between, &pair.half)
+    })
 }
 
 /// What a run wants done.

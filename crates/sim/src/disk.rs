@@ -47,6 +47,11 @@ impl Disk {
             self.data.clear();
             self.unsynced.clear();
         }
+        // What was written beyond a shorter length is gone.
+        self.unsynced.retain(|(offset, _)| *offset < length);
+        for (offset, bytes) in &mut self.unsynced {
+            bytes.truncate((length - *offset).min(bytes.len() as u64) as usize);
+        }
         self.data.resize(length as usize, 0);
         self.durable.resize(length as usize, 0);
         self.syncing = None;

@@ -5,7 +5,11 @@
 //!   fail.
 //! * [`disk`]: what survives the death of a process and the loss of power, at worst.
 //! * [`download`]: servers, a check server and a client that runs the real `fetch` engine; and what it must never do.
+//! * [`multicast`]: a sender and receivers of the fast mode over links; [`tcp`]: who may be beside them.
 //! * [`schedule`]: random worlds and faults from a seed.
+//! * [`run`](mod@run): a plan with its scenario, link models and programs on one clock; the same records as on namespaces.
+//! * [`program`]: what runs in a node there; [`classic`] and [`fast`]: the point-to-multipoint programs.
+//! * [`roles`]: which program a topology's role is; [`theory`]: how long its transfer should take.
 //!
 //! ```
 //! use machine::{Rate, Span, Time};
@@ -19,13 +23,24 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod classic;
 pub mod disk;
 pub mod download;
+pub mod fast;
+pub mod multicast;
+pub mod program;
 pub mod queue;
+pub mod roles;
+pub mod run;
 pub mod schedule;
 pub mod server;
+pub mod tcp;
+pub mod theory;
 
 pub use disk::{Damage, Disk};
 pub use download::{Fault, Report, World};
+pub use program::Program;
 pub use queue::Queue;
+pub use roles::Roles;
+pub use run::{Audience, Cast, RunError, run};
 pub use server::{Content, Health, Server};

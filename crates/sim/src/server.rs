@@ -3,11 +3,14 @@
 //! The model of a stream: a connection costs a round trip, an answer half of one more each way; at most a window is in
 //! flight, which starts at ten segments and grows by what is acknowledged (slow start, RFC 6928), to twice what fills the
 //! path; connections share the server's link chunk by chunk. Rates count whole frames, so 1448 of 1514 bytes are payload.
+//! Ranges follow each other on one connection, answered in the order of the requests (pipelining); an answer that is no
+//! longer wanted ends its connection, and those behind it are asked for again on a new one.
 
 use bytes::Bytes;
-use fetch::{ByteRange, Description, Digest, Hashes, Manifest, RequestId, Validator};
+use fetch::{ByteRange, Description, Digest, Hashes, Head, Manifest, RequestId, Validator};
 use machine::{Rate, Seed, Size, Span, Time};
 use rand::Rng;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Payload bytes of a full frame, and the frame's.
@@ -68,6 +71,8 @@ pub enum Health {
     Stalled,
     /// It answers with status 503.
     Busy,
+    /// It accepts connections and says nothing on them, as one that is stopped or far too busy.
+    Mute,
 }
 
 /// A server, its link, and its open answers.
@@ -93,23 +98,37 @@ pub struct Server {
     pub(crate) life: u32,
     /// Lives before this one ended with the links cut: nothing of them arrives any more.
     pub(crate) cut_before: u32,
-    pub(crate) answers: Vec<Answer>,
+    connections: Vec<Connection>,
+    made: u64,
     /// Clients that wait for hashes.
     promised: Vec<(RequestId, u32)>,
-    warm: Vec<(Time, u64)>,
     link_free: Time,
     turn: usize,
 }
 
-/// An answer being sent.
+/// A connection that ranges are asked for on.
+#[derive(Clone, Debug)]
+struct Connection {
+    number: u64,
+    client_life: u32,
+    /// Sent, or on their way to be.
+    answers: VecDeque<Answer>,
+    window: u64,
+    in_flight: u64,
+    /// When its handshake is over.
+    stands_at: Time,
+    idle_since: Time,
+}
+
+/// An answer to a request for a range.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) request: RequestId,
-    pub(crate) client_life: u32,
     pub(crate) range: ByteRange,
+    /// Still to be sent before the body.
+    head: Option<Head>,
     content: usize,
-    window: u64,
-    in_flight: u64,
+    wanted: bool,
 }
 
 /// A chunk on its way.
@@ -118,6 +137,9 @@ pub(crate) struct Chunk {
     pub(crate) request: RequestId,
     pub(crate) client_life: u32,
     pub(crate) bytes: ByteRange,
+    pub(crate) connection: u64,
+    /// The head of the answer, if this begins it.
+    pub(crate) head: Option<Head>,
     pub(crate) content: usize,
     pub(crate) arrives: Time,
     pub(crate) last: bool,
@@ -137,9 +159,9 @@ impl Server {
             health: Health::Up,
             life: 0,
             cut_before: 0,
-            answers: Vec::new(),
+            connections: Vec::new(),
+            made: 0,
             promised: Vec::new(),
-            warm: Vec::new(),
             link_free: Time::ZERO,
             turn: 0,
         }
@@ -181,93 +203,134 @@ impl Server {
         self.promised.contains(&(request, client_life)) && self.hashes_at < Time::MAX
     }
 
-    /// How long a request takes to reach it: at once on a warm connection, after a handshake on a new one. And the
-    /// window that the answer starts with.
-    pub(crate) fn reach(&mut self, now: Time) -> (Span, u64) {
-        match self.warm.pop() {
-            Some((idle_since, window)) => {
-                (self.round_trip / 2, if now.since(idle_since) < WARM { window } else { FIRST_WINDOW })
-            }
-            None => (self.round_trip * 3 / 2, FIRST_WINDOW),
+    /// How long a request takes to reach it: at once on a connection that there is, after a handshake on a new one. And
+    /// on which connection it comes: that of the ranges before it.
+    pub(crate) fn reach(&mut self, now: Time, client_life: u32) -> (Span, u64) {
+        if let Some(open) = self.connections.iter_mut().find(|open| open.client_life == client_life) {
+            return (open.stands_at.since(now) + self.round_trip / 2, open.number);
         }
+        self.made += 1;
+        self.connections.push(Connection {
+            number: self.made,
+            client_life,
+            answers: VecDeque::new(),
+            window: FIRST_WINDOW,
+            in_flight: 0,
+            stands_at: now + self.round_trip,
+            idle_since: now,
+        });
+        (self.round_trip * 3 / 2, self.made)
     }
 
-    /// A connection is free again.
-    pub(crate) fn keep_warm(&mut self, now: Time, window: u64) {
-        if self.warm.len() < 2 {
-            self.warm.push((now, window.max(FIRST_WINDOW)));
-        }
+    /// The handshake of a connection met nobody.
+    pub(crate) fn forget_connection(&mut self, number: u64) {
+        self.connections.retain(|open| open.number != number);
     }
 
-    pub(crate) fn begin(&mut self, request: RequestId, client_life: u32, range: ByteRange, window: u64) {
-        self.answers.push(Answer { request, client_life, range, content: self.content, window, in_flight: 0 });
+    /// Puts an answer behind those of its connection; tells whether its head is sent at once, and `None` if the
+    /// connection is gone.
+    pub(crate) fn begin(&mut self, now: Time, connection: u64, request: RequestId, head: Head) -> Option<bool> {
+        let content = self.content;
+        let open = self.connection(connection)?;
+        let first = open.answers.is_empty();
+        if first && now.since(open.idle_since) > WARM {
+            open.window = FIRST_WINDOW;
+        }
+        let (range, head) = (head.range, if first { None } else { Some(head) });
+        open.answers.push_back(Answer { request, range, head, content, wanted: true });
+        Some(first)
+    }
+
+    fn connection(&mut self, number: u64) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|open| open.number == number)
     }
 
     /// Everything open is gone; whose requests those were.
     pub(crate) fn die(&mut self) -> Vec<(RequestId, u32)> {
         self.life += 1;
-        self.warm.clear();
-        let answers = std::mem::take(&mut self.answers);
-        let cut = answers.into_iter().map(|answer| (answer.request, answer.client_life));
-        cut.chain(std::mem::take(&mut self.promised)).collect()
+        let mut cut = std::mem::take(&mut self.promised);
+        for gone in std::mem::take(&mut self.connections) {
+            cut.extend(gone.answers.iter().filter(|answer| answer.wanted).map(|a| (a.request, gone.client_life)));
+        }
+        cut
     }
 
-    pub(crate) fn cancel(&mut self, request: RequestId, client_life: u32) {
-        self.answers.retain(|answer| (answer.request, answer.client_life) != (request, client_life));
+    /// A request is no longer wanted; which others must be made again because of that, and for what.
+    pub(crate) fn cancel(&mut self, request: RequestId, client_life: u32) -> Vec<(RequestId, ByteRange)> {
         self.keep_promise(request, client_life);
+        for open in self.connections.iter_mut().filter(|open| open.client_life == client_life) {
+            open.answers.iter_mut().filter(|a| a.request == request).for_each(|answer| answer.wanted = false);
+        }
+        self.end_unwanted()
+    }
+
+    /// Ends connections whose next answer nobody wants; which requests must be made again because of that.
+    fn end_unwanted(&mut self) -> Vec<(RequestId, ByteRange)> {
+        let mut again = Vec::new();
+        self.connections.retain(|open| {
+            let ends = open.answers.front().is_some_and(|answer| !answer.wanted);
+            if ends {
+                again.extend(open.answers.iter().filter(|a| a.wanted).map(|answer| (answer.request, answer.range)));
+            }
+            !ends
+        });
+        again
     }
 
     pub(crate) fn forget_client(&mut self) {
-        self.answers.clear();
+        self.connections.clear();
         self.promised.clear();
-        self.warm.clear();
     }
 
     /// When it can next send, if it has anything that it may send.
     pub(crate) fn can_send_at(&self, now: Time) -> Option<Time> {
-        let ready =
-            self.health == Health::Up && self.rate != Rate::default() && self.answers.iter().any(Answer::may_send);
+        let ready = self.health == Health::Up
+            && self.rate != Rate::default()
+            && self.connections.iter().any(Connection::may_send);
         ready.then(|| self.link_free.max(now))
     }
 
-    /// Sends one chunk of the next answer whose turn it is.
-    pub(crate) fn send(&mut self, now: Time) -> Option<Chunk> {
-        let count = self.answers.len();
-        let turn = (0..count).map(|n| (self.turn + n) % count).find(|n| self.answers[*n].may_send())?;
+    /// Sends one chunk of the next connection whose turn it is; and which requests must be made again, because an answer
+    /// that nobody wants would be next.
+    pub(crate) fn send(&mut self, now: Time) -> Option<(Chunk, Vec<(RequestId, ByteRange)>)> {
+        let count = self.connections.len();
+        let turn = (0..count).map(|n| (self.turn + n) % count).find(|n| self.connections[*n].may_send())?;
         self.turn = turn + 1;
         let most = (self.rate.as_bytes_per_sec() / 500).clamp(SEGMENT, 24 * SEGMENT) / SEGMENT * SEGMENT;
-        let answer = &mut self.answers[turn];
-        let len = answer.range.len().min(most).min(answer.window.saturating_sub(answer.in_flight));
+        let open = &mut self.connections[turn];
+        let room = open.window.saturating_sub(open.in_flight);
+        let answer = open.answers.front_mut().expect("it may send");
+        let len = answer.range.len().min(most).min(room);
         let bytes = ByteRange::new(answer.range.start, answer.range.start + len);
         answer.range = ByteRange::new(bytes.end, answer.range.end);
-        answer.in_flight += len;
+        open.in_flight += len;
+        let (request, content, last) = (answer.request, answer.content, answer.range.is_empty());
+        let (client_life, connection, head) = (open.client_life, open.number, answer.head.take());
         let frames = len + len.div_ceil(SEGMENT) * (FRAME - SEGMENT);
         let sent = now + self.rate.time_for(Size::from_bytes(frames));
         self.link_free = sent;
-        let last = answer.range.is_empty();
-        let (request, client_life, content, window) =
-            (answer.request, answer.client_life, answer.content, answer.window);
         if last {
-            self.answers.remove(turn);
-            self.keep_warm(sent, window);
+            open.answers.pop_front();
+            open.idle_since = sent;
         }
-        Some(Chunk { request, client_life, bytes, content, arrives: sent + self.round_trip / 2, last })
+        let arrives = sent + self.round_trip / 2;
+        let chunk = Chunk { request, client_life, connection, head, bytes, content, arrives, last };
+        Some((chunk, if last { self.end_unwanted() } else { Vec::new() }))
     }
 
     /// What was in flight has arrived: the window opens.
-    pub(crate) fn acknowledged(&mut self, request: RequestId, client_life: u32, len: u64) {
+    pub(crate) fn acknowledged(&mut self, connection: u64, len: u64) {
         let full = (self.rate.size_in(self.round_trip).as_bytes() * 2).max(8 * FIRST_WINDOW);
-        let of_it = |answer: &&mut Answer| (answer.request, answer.client_life) == (request, client_life);
-        if let Some(answer) = self.answers.iter_mut().find(of_it) {
-            answer.in_flight = answer.in_flight.saturating_sub(len);
-            answer.window = (answer.window + len).min(full);
+        if let Some(open) = self.connection(connection) {
+            open.in_flight = open.in_flight.saturating_sub(len);
+            open.window = (open.window + len).min(full);
         }
     }
 }
 
-impl Answer {
+impl Connection {
     fn may_send(&self) -> bool {
         let room = self.window.saturating_sub(self.in_flight);
-        !self.range.is_empty() && room >= SEGMENT.min(self.range.len())
+        self.answers.front().is_some_and(|next| !next.range.is_empty() && room >= SEGMENT.min(next.range.len()))
     }
 }

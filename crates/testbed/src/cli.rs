@@ -29,6 +29,8 @@ Exit status:
 pub(crate) enum Command {
     /// Run topologies, one after the other
     Run(RunArguments),
+    /// Run every point of a topology's sweep, and compare what it measures with theory
+    Sweep(SweepArguments),
     /// Say whether topology files are right, without running them
     Check(CheckArguments),
     /// Show what would be built: addresses, links, carriers and why
@@ -96,10 +98,30 @@ pub(crate) struct RunArguments {
     /// Where run directories go
     #[arg(long, default_value = event::run_directory::RUNS, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Record what passes on every link
+    /// Record what passes on every link, into pcapng files of the run directory
     #[arg(long)]
     pub(crate) pcap: bool,
     /// What is printed: for people, or the events as JSON lines
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArguments {
+    /// A topology file with `sweep:`
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) variation: Variation,
+    /// What nodes are
+    #[arg(long, value_enum, default_value_t = Engine::Netns)]
+    pub(crate) engine: Engine,
+    /// Run each point so often, instead of as often as the file says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Where run directories go
+    #[arg(long, default_value = event::run_directory::RUNS, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// What is printed at the end: a table for people, or everything as JSON
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
 }
@@ -119,6 +141,9 @@ pub(crate) struct PlanArguments {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) variation: Variation,
+    /// As for a run that records what passes on every link
+    #[arg(long)]
+    pub(crate) pcap: bool,
     /// A table for people, or the whole plan as YAML
     #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
     pub(crate) format: PlanFormat,
@@ -150,6 +175,18 @@ pub(crate) enum Engine {
     Swarm,
     /// Virtual time
     Sim,
+}
+
+impl Engine {
+    /// As the command line and the log call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Engine::Netns => "netns",
+            Engine::Docker => "docker",
+            Engine::Swarm => "swarm",
+            Engine::Sim => "sim",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

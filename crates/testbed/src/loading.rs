@@ -5,32 +5,94 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::Context;
-use machine::Seed;
+use machine::{Seed, Size};
 use topology::diagnostic::Colour;
-use topology::{Diagnostics, Overrides, Plan, Source};
+use topology::plan::Network;
+use topology::{Diagnostics, Overrides, Plan, Source, Sweep};
 
-use crate::cli::Variation;
+use crate::cli::{Engine, Variation};
 use crate::status::{BadInput, Status};
 
 /// The largest topology file that is read.
 const LARGEST: u64 = 1 << 20;
 
-/// The plan of a file; or the status to return, when its diagnostics have been printed.
-pub(crate) fn load(path: &Path, variation: &Variation, drawn: Seed) -> anyhow::Result<Result<Plan, Status>> {
-    let bytes = read(path).map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())))?;
-    let overrides = Overrides { seed: variation.seed, drawn_seed: drawn, set: variation.settings.clone() };
-    let loaded =
-        Source::from_bytes(path.display().to_string(), &bytes).and_then(|source| topology::load(&source, &overrides));
-    match loaded {
-        Ok(plan) => Ok(Ok(plan)),
-        Err(diagnostics) => Ok(Err(print(&diagnostics))),
+/// The plan of a file, for a run that records its packets if `record`; or the status to return, when its diagnostics have been printed.
+pub(crate) fn load(
+    path: &Path,
+    variation: &Variation,
+    drawn: Seed,
+    record: bool,
+    kernel: Kernel,
+) -> anyhow::Result<Result<Plan, Status>> {
+    loaded(path, variation, drawn, record, kernel, topology::load, concerns_netem)
+}
+
+/// The sweep of a file, all its points checked; or the status to return. `None` if the file has none.
+pub(crate) fn sweep(path: &Path, variation: &Variation, drawn: Seed) -> anyhow::Result<Result<Option<Sweep>, Status>> {
+    // Its plans are only looked at; each is loaded again for its run.
+    loaded(path, variation, drawn, false, Kernel::Any, topology::sweep, |_| false)
+}
+
+/// Whose netem may carry the networks of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// Nobody's: the plan is the same on every machine.
+    Any,
+    /// This machine's. It is asked only where that matters; until then the calling process must have one thread.
+    This,
+}
+
+impl Kernel {
+    /// That on which this engine carries packets.
+    pub(crate) fn of(engine: Engine) -> Kernel {
+        if engine == Engine::Netns { Kernel::This } else { Kernel::Any }
     }
+}
+
+fn concerns_netem(plan: &Plan) -> bool {
+    plan.networks().iter().any(Network::concerns_netem)
+}
+
+fn loaded<T>(
+    path: &Path,
+    variation: &Variation,
+    drawn: Seed,
+    record: bool,
+    kernel: Kernel,
+    load: fn(&Source, &Overrides) -> Result<T, Diagnostics>,
+    concerns_netem: fn(&T) -> bool,
+) -> anyhow::Result<Result<T, Status>> {
+    let bytes = read(path).map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())))?;
+    let mut overrides =
+        Overrides { seed: variation.seed, set: variation.settings.clone(), record, ..Overrides::new(drawn) };
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let beside = move |name: &str, at_most| read_beside(&folder.join(name), at_most).map_err(|error| error.to_string());
+    let loaded = Source::from_bytes(path.display().to_string(), &bytes).and_then(|source| {
+        let source = source.with_files(beside);
+        let plan = load(&source, &overrides)?;
+        if kernel == Kernel::Any || !concerns_netem(&plan) {
+            return Ok(plan);
+        }
+        overrides.netem = fabric::preflight::netem();
+        load(&source, &overrides)
+    });
+    Ok(loaded.map_err(|diagnostics| print(&diagnostics)))
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than is allowed tells that there is more.
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A pipe would be waited for, and a device has no end.
+fn read_beside(path: &Path, at_most: Size) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no ordinary file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(at_most.as_bytes() + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`cli`]: what can be asked.
 //! * [`commands`]: one file an answer.
+//! * [`engine`]: one run on an engine, from its directory to its reports.
 //! * [`status`]: the exit status of each outcome.
 //! * [`loading`]: topology files to plans, with messages for people.
 //!
@@ -17,13 +18,19 @@ use crate::status::Status;
 
 mod cli;
 mod commands;
+mod engine;
 mod loading;
 mod status;
 
 fn main() -> ExitCode {
+    // Under the name of a role this is that role: one file is enough for a container, and for a role that starts others.
+    if let Some(role) = nodes::roles::started_as() {
+        return ExitCode::from(nodes::run_role(role, std::env::args_os().skip(1)));
+    }
     let cli = Cli::parse();
     let status = match cli.command {
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Sweep(arguments) => commands::sweep::sweep(&arguments),
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Plan(arguments) => commands::plan::plan(&arguments),
         Command::Report(arguments) => commands::report::report(&arguments),

@@ -41,6 +41,12 @@ impl<'a> Findings<'a> {
         self.push(Kind::Invalid, place, message.into(), Some(help.into()));
     }
 
+    /// Something is wrong in a file that this one names.
+    pub(crate) fn elsewhere(&mut self, location: Location, message: String, help: Option<&str>) {
+        let help = help.map(str::to_owned);
+        self.found.push(Diagnostic { kind: Kind::Invalid, message, location, help });
+    }
+
     /// The file is right here, but asks for what is not built.
     pub(crate) fn not_yet(&mut self, place: Place, feature: &str) {
         let message = format!("{feature} is not supported yet");

@@ -3,6 +3,7 @@
 //! * [`source`]: a file's text and name; the caller reads it.
 //! * [`spec`]: what the file says, well formed.
 //! * [`resolve`](mod@resolve): names looked up, defaults filled in, sense checked.
+//! * [`mod@sweep`]: one topology many times, with other values at some paths.
 //! * [`plan`]: what is to be built and run, with nothing left to look up.
 //! * [`diagnostic`]: all that is wrong, with place, excerpt and the nearest right name.
 //! * [`schema`](mod@schema): the format as JSON Schema, for editors.
@@ -30,14 +31,16 @@ mod roles;
 pub mod schema;
 pub mod source;
 pub mod spec;
+pub mod sweep;
 mod yaml;
 
 pub use diagnostic::{Colour, Diagnostic, Diagnostics};
 pub use plan::Plan;
-pub use resolve::{Overrides, resolve};
+pub use resolve::{NetemSupport, Overrides, resolve};
 pub use schema::schema;
 pub use source::Source;
 pub use spec::{Spec, parse};
+pub use sweep::{Sweep, sweep};
 pub use yaml::{Setting, SettingError};
 
 /// Reads a topology file and resolves it: [`parse`], then [`resolve`](fn@resolve).

@@ -15,7 +15,7 @@ use machine::{Seed, Size, Span};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::course::{Action, Comparison, Event, Expectation, Expected, NodeState, Trigger};
-pub use self::node::{HTTP_PORT, Interface, Node, Pair, Program, Ready, Role};
+pub use self::node::{HTTP_PORT, Interface, Node, P2MP_PORT, Pair, Program, Ready, Role, SegmentTimeout, TransferMode};
 use crate::spec::LinkSpec;
 
 /// A resolved topology.
@@ -31,6 +31,8 @@ pub struct Plan {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) events: Vec<Event>,
     pub(crate) expectations: Vec<Expectation>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) record: bool,
     /// Invariant: as long as `events`; what each one changes of links, if that is what it does.
     #[serde(skip)]
     pub(crate) changes: Vec<Option<LinkSpec>>,
@@ -95,6 +97,12 @@ pub struct Network {
     pub medium: Medium,
     /// Why that was chosen, in words for `testbed plan`.
     pub why: String,
+    /// Whether a kernel whose netem takes a seed would carry it instead.
+    #[serde(skip)]
+    pub(crate) netem_may_do: bool,
+    /// Whether a netem that takes no seed is to draw what becomes of packets.
+    #[serde(skip)]
+    pub(crate) draws_anew: bool,
 }
 
 /// An address block. Printed and serialised as `10.50.0.0/24`.
@@ -128,6 +136,18 @@ pub enum Medium {
     Relay,
     /// Kernel bridge with the kernel's netem qdisc at both ends of each link.
     Netem,
+}
+
+impl Network {
+    /// Whether what the kernel has of netem matters: it carries this network, or some kernel's would.
+    pub fn concerns_netem(&self) -> bool {
+        self.medium == Medium::Netem || self.netem_may_do
+    }
+
+    /// Whether what becomes of its packets is drawn from no seed of the plan, so that no run can be repeated.
+    pub fn draws_anew(&self) -> bool {
+        self.draws_anew
+    }
 }
 
 impl Plan {
@@ -174,6 +194,11 @@ impl Plan {
     /// All expectations, in the order of the file.
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations
+    }
+
+    /// Whether what passes on every link is to be recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.record
     }
 
     /// What the link of an interface is while the events `active` hold, in the order in which they fired.

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::roles::{ROLES, RUN};
+use crate::sweep::METRICS;
 
 /// The schema.
 pub fn schema() -> Value {
@@ -33,8 +34,17 @@ pub fn schema() -> Value {
                 "description": "Dotted paths, each with the values it takes.",
                 "additionalProperties": { "type": "array", "items": reference("scalar") }
             },
-            "repeat": { "type": "integer", "minimum": 1 },
-            "plot": object(json!({ "x": { "type": "string" }, "y": { "type": "string" } }), &["x", "y"]),
+            "repeat": { "type": "integer", "minimum": 1, "description": "How often each point of the sweep is run." },
+            "plot": object(json!({
+                "x": { "type": "string", "description": "One of the swept paths; the first unless given." },
+                "y": {
+                    "description": "What is drawn; all that there is unless given.",
+                    "anyOf": [
+                        { "enum": METRICS },
+                        { "type": "array", "items": { "enum": METRICS } },
+                    ]
+                },
+            }), &[]),
         },
         "$defs": definitions(),
     })
@@ -82,14 +92,14 @@ fn half_fields() -> Value {
             "bad": described("ratio", "Lost in the bad state; 1 unless given."),
         }), &["p", "r"]),
         "drop": { "type": "array", "description": "Packets lost for certain: 7 or 7-9.", "items": reference("scalar") },
-        "reorder": described("ratio", "Share of the packets that overtake."),
-        "duplicate": described("ratio", "Share of the packets delivered twice."),
+        "reorder": described("ratio", "Share of the packets that overtake others, leaving out the delay."),
+        "duplicate": described("ratio", "Share of the packets sent twice."),
         "corrupt": described("ratio", "Share of the packets with one bit flipped."),
         "queue": {
             "type": ["string", "integer"],
             "description": "The rate's queue, 64KiB, or packets as 100 or 100p; absent is sized from rate × delay."
         },
-        "trace": { "type": "string", "description": "A file of delivery times in mahimahi's format." },
+        "trace": { "type": "string", "description": "In the place of a rate: a file of delivery times in mahimahi's format, relative to this one; it repeats." },
     })
 }
 
@@ -167,10 +177,20 @@ fn own_field(name: &str) -> Value {
         "file" | "image" | "check" | "out" | "tracker" => json!({ "type": "string" }),
         "from" | "watch" | "to" | "swarm" => reference("names"),
         "rate" => reference("rate"),
-        "interval" | "timeout" => reference("span"),
+        "interval" => reference("span"),
+        "timeout" => described("span", "Until a segment is sent again; 1s where `timeout-mode` wants one."),
+        "timeout-mode" => json!({
+            "enum": ["adaptive", "fixed", "shared"],
+            "description": "As the round trips suggest (unless `timeout` is given), or a timer for each receiver or for all."
+        }),
+        "give-up" => described("span", "A receiver that is silent for this long is dropped; 30s unless given."),
         "resume" | "multicast" => json!({ "type": "boolean" }),
-        "mss" => reference("size"),
-        "mode" => json!({ "enum": ["stop-and-wait", "fast"] }),
+        "mss" => described(
+            "size",
+            "The most data in a segment, 1 to 65499 bytes; unless given 1400, or in fast mode what passes.",
+        ),
+        "mode" => json!({ "enum": ["stop-and-wait", "fast"], "description": "stop-and-wait unless given." }),
+        "corrupt" => described("ratio", "Share of the blocks it sends that have one bit flipped, under true hashes."),
         "p" => described("ratio", "Share of the segments that the receiver itself drops."),
         "max-connections" => json!({ "type": "integer", "minimum": 1 }),
         _ => json!(true),
@@ -199,7 +219,7 @@ fn course() -> Value {
     json!({
         "event": object(json!({
             "at": described("span", "After all nodes have started."),
-            "after": described("span", "After the entry above fired."),
+            "after": described("span", "After the entry above is carried out: what it ends has ended."),
             "when": { "type": "string", "description": "client >= 40%, client >= 10MiB, or web prints /regex/." },
             "kill": fault("KILL; the kernel still closes the sockets."),
             "crash": fault("Links cut first, so nothing leaks out: a dead machine."),

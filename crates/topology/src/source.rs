@@ -1,5 +1,9 @@
 //! The text of a topology file, and the places in it that messages point to.
 
+use std::fmt;
+use std::sync::Arc;
+
+use machine::Size;
 use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
@@ -7,13 +11,28 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 /// A larger file is refused: 1 MiB.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
-/// A topology file's text, and the name that messages give it. The caller reads the file; this crate never does.
+/// A topology file's text, and the name that messages give it. The caller reads the file, and those that it names; this
+/// crate never does.
 #[derive(Clone, Debug)]
 pub struct Source {
     name: String,
     text: String,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
+    files: Option<Files>,
+}
+
+/// Reads a file that the topology names by this path, so many bytes of it at most and one more if there are more; else
+/// says why not.
+type Read = dyn Fn(&str, Size) -> Result<Vec<u8>, String> + Send + Sync;
+
+#[derive(Clone)]
+struct Files(Arc<Read>);
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files")
+    }
 }
 
 impl Source {
@@ -21,7 +40,22 @@ impl Source {
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), text, lines }
+        Source { name: name.into(), text, lines, files: None }
+    }
+
+    /// With the files beside it: `read` is given a path as the topology writes it, and how many bytes to read at most; of
+    /// a longer file it returns one more. It says why it cannot.
+    #[must_use]
+    pub fn with_files(self, read: impl Fn(&str, Size) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Source {
+        Source { files: Some(Files(Arc::new(read))), ..self }
+    }
+
+    /// The beginning of a file beside it, or why there is none.
+    pub(crate) fn beside(&self, path: &str, at_most: Size) -> Result<Vec<u8>, String> {
+        match &self.files {
+            Some(Files(read)) => read(path, at_most),
+            None => Err("the topology was given without files".to_owned()),
+        }
     }
 
     /// A file's bytes as they were read.

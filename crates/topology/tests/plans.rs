@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use machine::{Rate, Ratio, Seed, Span};
-use topology::plan::{Action, Expected, FileSource, Medium, Program, Ready, Role, Trigger};
+use topology::plan::{
+    Action, Expected, FileSource, Medium, Program, Ready, Role, SegmentTimeout, TransferMode, Trigger,
+};
 use topology::{Diagnostics, Overrides, Plan, Setting, Source};
 
 fn load_with(text: &str, set: &[&str]) -> Result<Plan, Diagnostics> {
@@ -45,6 +47,35 @@ fn defaults_are_filled_in() {
     let check = plan.node(plan.node_named("check").unwrap());
     let Program::Role(Role::CheckServer { interval, .. }) = &check.program else { panic!("no check server") };
     assert_eq!(*interval, Span::from_millis(500));
+}
+
+#[test]
+fn a_sender_waits_for_its_receivers_and_has_its_defaults() {
+    let transfer = |fields: &str| {
+        let plan = load(&format!(
+            "name: t\nfiles: {{ movie: {{ size: 1MiB }} }}\nnodes:\n  \
+             sender: {{ role: p2mp-sender, to: receiver, file: movie{fields} }}\n  \
+             receiver: {{ count: 3, role: p2mp-receiver, p: 5% }}\n"
+        ));
+        let sender = plan.node(plan.node_named("sender").unwrap());
+        assert_eq!(sender.after.len(), 3, "it waits for its receivers");
+        let Program::Role(Role::P2mpSender { to, mss, mode, give_up, .. }) = &sender.program else {
+            panic!("no sender")
+        };
+        assert_eq!((to.len(), *give_up), (3, Span::from_secs(30)));
+        // Finding out what passes needs no bound.
+        assert_eq!(*mss, if fields.contains("fast") { 65_499 } else { 1400 });
+        let receiver = plan.node(plan.node_named("receiver-1").unwrap());
+        let Program::Role(Role::P2mpReceiver { p, out }) = &receiver.program else { panic!("no receiver") };
+        assert_eq!((*p, out.as_str()), ("0.05".parse().unwrap(), "received"));
+        mode.clone()
+    };
+    let waits = |timeout| TransferMode::StopAndWait { timeout };
+    assert_eq!(transfer(""), waits(SegmentTimeout::Adaptive));
+    assert_eq!(transfer(", timeout: 20ms"), waits(SegmentTimeout::Fixed(Span::from_millis(20))));
+    assert_eq!(transfer(", timeout-mode: shared"), waits(SegmentTimeout::Shared(Span::from_secs(1))));
+    let fast = TransferMode::Fast { multicast: Some(false), rate: Some(Rate::from_mbit(5)) };
+    assert_eq!(transfer(", mode: fast, multicast: false, rate: 5Mbit"), fast);
 }
 
 #[test]
@@ -213,9 +244,10 @@ fn a_wrong_setting_is_named() {
 
 #[test]
 fn what_is_not_built_is_told_from_what_is_wrong() {
-    let error = load_with(&format!("{SET}repeat: 5\n"), &[]).unwrap_err();
+    let later = "nodes.client.place=machine-2";
+    let error = load_with(SET, &[later]).unwrap_err();
     assert!(error.is_only_not_yet());
-    let both = load_with(&format!("{SET}repeat: 5\nseeed: 7\n"), &[]).unwrap_err();
+    let both = load_with(&format!("{SET}seeed: 7\n"), &[later]).unwrap_err();
     assert!(!both.is_only_not_yet());
 }
 

@@ -86,7 +86,7 @@ prop_compose! {
         count in 1..6u32,
         up in half(), down in half(), both in half(), pair in half(),
         events in proptest::collection::vec(event(), 0..6),
-        interval in 1..5000u32,
+        interval in 10..5000u32,
         ip in 0..2u32,
     ) -> String {
         let networks = if ip == 0 { "" } else { "networks: { net: { subnet: 'fd00::/64', mtu: 1400 } }\n" };

@@ -22,8 +22,14 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Result<Plan, topology::Diagnostics> {
     let name = path.file_name().unwrap().to_str().unwrap();
-    let source = Source::from_bytes(name, &fs::read(path).unwrap())?;
-    topology::load(&source, &Overrides::new(Seed::new(1)))
+    let folder = path.parent().unwrap().to_owned();
+    let beside = move |name: &str, _| fs::read(folder.join(name)).map_err(|error| error.kind().to_string());
+    let source = Source::from_bytes(name, &fs::read(path).unwrap())?.with_files(beside);
+    let overrides = Overrides::new(Seed::new(1));
+    let plan = topology::load(&source, &overrides)?;
+    // Of a sweep every point is right, or told.
+    topology::sweep(&source, &overrides)?;
+    Ok(plan)
 }
 
 #[test]

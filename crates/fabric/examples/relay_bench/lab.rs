@@ -126,6 +126,6 @@ impl Node {
     pub(crate) fn port(&self, profile: Profile, offload: bool) -> PortConfig {
         let ifindex = if_nametoindex(format!("hub{}", self.number).as_str()).expect("the hub's end of this node");
         let (label, addresses) = (format!("node-{}", self.number), self.addresses().to_vec());
-        PortConfig { label, ifindex, mac: self.mac(), addresses, profile, offload }
+        PortConfig { label, interface: "eth0".to_owned(), ifindex, mac: self.mac(), addresses, profile, offload }
     }
 }

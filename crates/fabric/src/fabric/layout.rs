@@ -6,8 +6,10 @@ use std::os::fd::RawFd;
 
 use link::Profile;
 use topology::Plan;
-use topology::plan::{Action, Interface, Medium, NetworkId};
+use topology::plan::{Action, Interface, Medium, Network, NetworkId, Node};
 
+use super::joint::{Joint, add_neighbours};
+use super::shapers::{ShapedHalves, Shapers, ever_shaped};
 use crate::netlink::{Batch, VethEnd};
 use crate::relay::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
 use crate::spawner::order::Order;
@@ -22,6 +24,8 @@ pub(super) struct Layout {
     pub ports: Vec<Vec<Port>>,
     /// The networks that the relay carries; none where it has nothing to do.
     pub relay: RelayConfig,
+    /// The netems that the orders make.
+    pub shapers: Shapers,
 }
 
 /// What a layout depends on beside its plan.
@@ -49,6 +53,8 @@ pub(crate) struct Port {
     pub index: u32,
     /// Its place in the relay; absent on a bridge.
     pub relay: Option<RelayPort>,
+    /// Its netems, on a network that they shape.
+    pub netem: Option<ShapedHalves>,
 }
 
 /// The loopback interface of every namespace.
@@ -63,7 +69,13 @@ impl Layout {
             bridges: Vec::new(),
             orders: Vec::new(),
             ports: Vec::new(),
-            relay: RelayConfig { networks: Vec::new(), seed: plan.seed(), memory: RelayConfig::DEFAULT_MEMORY },
+            relay: RelayConfig {
+                networks: Vec::new(),
+                seed: plan.seed(),
+                memory: RelayConfig::DEFAULT_MEMORY,
+                capture: None,
+            },
+            shapers: Shapers::default(),
         };
         let mut next = FIRST;
         let mut index = || {
@@ -80,7 +92,12 @@ impl Layout {
                     layout.bridges.push(Bridge { name: format!("br{at}"), index });
                     Carrier::Bridge(index)
                 }
-                Medium::Relay | Medium::Netem => {
+                Medium::Netem => {
+                    let index = index();
+                    layout.bridges.push(Bridge { name: format!("br{at}"), index });
+                    Carrier::Netem(index, Trains::on(plan, at))
+                }
+                Medium::Relay => {
                     layout.relay.networks.push(NetworkConfig {
                         name: network.name.clone(),
                         mtu: network.mtu,
@@ -100,10 +117,7 @@ impl Layout {
                 let network = plan.network(interface.network);
                 let (near, far) = (FIRST + nth as u32, index());
                 let carrier = &carriers[interface.network.index()];
-                let offload = match carrier {
-                    Carrier::Bridge(_) => true,
-                    Carrier::Relay(_, trains) => kernel.relays_trains || trains.may_leave(at, nth),
-                };
+                let offload = carrier.offload(at, nth, kernel) != Offload::Off;
                 let far_name = format!("n{at}-{nth}");
                 let end =
                     |name, index, mac| VethEnd { name, index, mac, mtu: network.mtu, segmentation_offload: offload };
@@ -118,9 +132,19 @@ impl Layout {
                 }
                 order.near.push(near);
                 order.far.push(far);
+                let mut netem = None;
                 let relay = match carrier {
                     Carrier::Bridge(bridge) => {
                         order.hub.attach(far, *bridge);
+                        None
+                    }
+                    Carrier::Netem(bridge, _) => {
+                        add_neighbours(plan, interface, near, &mut order.inside);
+                        let (id, node, bridge) = ((at, nth), node.name.as_str(), *bridge);
+                        let joint = Joint { id, node, network, interface, far, bridge, hub, offload };
+                        let halves = ever_shaped(plan, at, nth);
+                        let shapers = &mut layout.shapers;
+                        netem = Some(joint.connect(halves, &mut order, shapers, plan.seed(), &mut index));
                         None
                     }
                     Carrier::Relay(network, _) => {
@@ -128,6 +152,7 @@ impl Layout {
                         let ports = &mut layout.relay.networks[*network].ports;
                         ports.push(PortConfig {
                             label: node.name.clone(),
+                            interface: interface.name.clone(),
                             ifindex: far,
                             mac: interface.mac,
                             addresses: vec![interface.address],
@@ -137,7 +162,7 @@ impl Layout {
                         Some(RelayPort { network: *network, port: ports.len() - 1 })
                     }
                 };
-                ports.push(Port { network: interface.network, index: far, relay });
+                ports.push(Port { network: interface.network, index: far, relay, netem });
             }
             layout.orders.push(order);
             layout.ports.push(ports);
@@ -161,10 +186,35 @@ impl Layout {
     }
 }
 
-/// What carries a network: a bridge by its number, or a network of the relay.
+/// What carries a network: a bridge by its number, with or without netem, or a network of the relay.
 enum Carrier {
     Bridge(u32),
+    Netem(u32, Trains),
     Relay(usize, Trains),
+}
+
+impl Carrier {
+    fn offload(&self, node: usize, interface: usize, kernel: Kernel) -> Offload {
+        match self {
+            Carrier::Bridge(_) => Offload::Whole,
+            Carrier::Relay(_, trains) | Carrier::Netem(_, trains) if trains.may_leave(node, interface) => {
+                Offload::Whole
+            }
+            Carrier::Relay(..) if kernel.relays_trains => Offload::Relay,
+            Carrier::Relay(..) | Carrier::Netem(..) => Offload::Off,
+        }
+    }
+}
+
+/// What becomes of the trains of packets that segmentation offload makes of what a node sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// They travel whole: no receiver could tell.
+    Whole,
+    /// The relay cuts them up.
+    Relay,
+    /// The node's own kernel does, before they leave it.
+    Off,
 }
 
 /// Where on a network packets may travel in trains (segmentation offload) from end to end, because no receiver could tell at
@@ -216,6 +266,21 @@ impl Trains {
         let own = usize::from(self.shown_down.contains(&(node, nth)));
         !self.shown_up.contains(&(node, nth)) && self.shown_down.len() == own && !self.shown_from.contains(&node)
     }
+}
+
+/// What becomes of the trains of each node's interfaces, in the plan's order.
+pub(super) fn offloads(plan: &Plan, kernel: Kernel) -> Vec<Vec<Offload>> {
+    let carrier = |(at, network): (usize, &Network)| match network.medium {
+        Medium::Bridge => Carrier::Bridge(0),
+        Medium::Netem => Carrier::Netem(0, Trains::on(plan, at)),
+        Medium::Relay => Carrier::Relay(0, Trains::on(plan, at)),
+    };
+    let carriers: Vec<Carrier> = plan.networks().iter().enumerate().map(carrier).collect();
+    let of_node = |(at, node): (usize, &Node)| {
+        let interfaces = node.interfaces.iter().enumerate();
+        interfaces.map(|(nth, interface)| carriers[interface.network.index()].offload(at, nth, kernel)).collect()
+    };
+    plan.nodes().iter().enumerate().map(of_node).collect()
 }
 
 /// The requests that make the bridges, and those that delete them.

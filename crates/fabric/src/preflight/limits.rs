@@ -2,9 +2,10 @@
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use topology::Plan;
 use topology::plan::Medium;
+use topology::{NetemSupport, Plan};
 
+use super::probe::{self, NETEM_REMEDY};
 use super::setting;
 
 /// Why a plan does not fit this machine.
@@ -34,6 +35,12 @@ pub enum LimitError {
         /// How many there may be.
         most: usize,
     },
+    /// A network is to be shaped by netem, and the kernel has none.
+    #[error("network {network} asks for netem, and this kernel has none: leave `shaper` out, {NETEM_REMEDY}")]
+    NoNetem {
+        /// The network's name.
+        network: String,
+    },
     /// The kernel refused to raise a soft limit to its hard limit.
     #[error("raise the limit of {what}: {errno}")]
     Raise {
@@ -56,7 +63,7 @@ const BASE_PROCESSES: u64 = 32;
 
 /// Makes sure that `plan` fits the limits of this process and machine. Raises the soft limits of descriptors and processes
 /// to what is needed, at most to the hard ones; the change holds for this process and its children. To be called before the
-/// [sandbox](crate::sandbox::run).
+/// [sandbox](crate::sandbox::run), with one thread.
 pub fn require(plan: &Plan) -> Result<(), LimitError> {
     for (at, network) in plan.networks().iter().enumerate().filter(|(_, network)| network.medium == Medium::Bridge) {
         let interfaces = plan.nodes().iter().flat_map(|node| &node.interfaces);
@@ -64,6 +71,10 @@ pub fn require(plan: &Plan) -> Result<(), LimitError> {
         if ports > BRIDGE_PORTS {
             return Err(LimitError::BridgePorts { network: network.name.clone(), ports, most: BRIDGE_PORTS });
         }
+    }
+    let mut shaped = plan.networks().iter().filter(|network| network.medium == Medium::Netem);
+    if let Some(network) = shaped.next().filter(|_| probe::netem() == NetemSupport::Absent) {
+        return Err(LimitError::NoNetem { network: network.name.clone() });
     }
     let nodes = plan.nodes().len();
     let count = nodes as u64;

@@ -6,7 +6,10 @@ use std::os::unix::net::UnixStream;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+use topology::NetemSupport;
+
 use super::{APPARMOR, Finding, State, limits, setting};
+use crate::netem::Netem;
 use crate::netlink::{Batch, Netlink, VethEnd};
 use crate::{fabric, namespace, sandbox};
 
@@ -33,7 +36,8 @@ fn inside() -> Vec<Finding> {
         return vec![missing("no socket pair".to_owned(), "raise the limit of descriptors: ulimit -n".to_owned())];
     };
     let outcome = sandbox::run(move |_sandbox| {
-        let answers: [u8; ATTEMPTS.len() + 1] = attempt().map(u8::from);
+        let (others, netem) = attempt();
+        let answers = [&others.map(u8::from)[..], &[netem as u8]].concat();
         u8::from(theirs.write_all(&answers).is_err())
     });
     match outcome {
@@ -47,31 +51,64 @@ fn inside() -> Vec<Finding> {
     if ours.read_exact(&mut answers).is_err() {
         return vec![missing("the process in it died".to_owned(), String::new())];
     }
-    let ready =
-        |what, detail: &str| Finding { what, state: State::Ready, detail: detail.to_owned(), remedy: String::new() };
-    let mut findings = vec![ready(what, "made and entered")];
+    let mut findings = vec![ready(what, "made and entered".to_owned())];
     for (&(what, otherwise, remedy), answer) in ATTEMPTS.iter().zip(answers) {
         findings.push(match answer {
             0 => Finding { what, state: otherwise, detail: "not there".to_owned(), remedy: remedy.to_owned() },
-            _ => ready(what, "tried"),
+            _ => ready(what, "tried".to_owned()),
         });
     }
-    findings.push(match answers[ATTEMPTS.len()] {
-        0 => Finding {
-            what: "netem",
-            state: State::Limited,
-            detail: "not in this kernel".to_owned(),
-            remedy: "none needed: the relay does what it does".to_owned(),
-        },
-        _ => ready("netem", "in this kernel; this version shapes with the relay"),
-    });
+    findings.push(netem_finding(support(answers[ATTEMPTS.len()])));
     findings
 }
 
-/// One answer for each of [`ATTEMPTS`], then netem.
-fn attempt() -> [bool; ATTEMPTS.len() + 1] {
+/// What the kernel has of netem, tried as by [`examine`] and under the same condition. Where no sandbox can be made there
+/// is none for a run either.
+pub fn netem() -> NetemSupport {
+    let Ok((mut ours, mut theirs)) = UnixStream::pair() else { return NetemSupport::Absent };
+    let outcome = sandbox::run(move |_sandbox| u8::from(theirs.write_all(&[attempt().1 as u8]).is_err()));
+    let mut answer = [0];
+    match outcome {
+        Ok(0) if ours.read_exact(&mut answer).is_ok() => support(answer[0]),
+        _ => NetemSupport::Absent,
+    }
+}
+
+fn support(number: u8) -> NetemSupport {
+    [NetemSupport::Unseeded, NetemSupport::Seeded]
+        .into_iter()
+        .find(|support| *support as u8 == number)
+        .unwrap_or(NetemSupport::Absent)
+}
+
+fn netem_finding(support: NetemSupport) -> Finding {
+    let what = "netem";
+    match support {
+        NetemSupport::Seeded => ready(what, "tried; it draws from the seed of a run".to_owned()),
+        NetemSupport::Unseeded => Finding {
+            what,
+            state: State::Limited,
+            detail: "tried; it takes no seed, so the relay shapes links that leave anything to chance".to_owned(),
+            remedy: "none needed; Linux 6.6 takes one".to_owned(),
+        },
+        NetemSupport::Absent => Finding {
+            what,
+            state: State::Limited,
+            detail: "not in this kernel; the relay does what it does".to_owned(),
+            remedy: format!("only `shaper: netem` needs it: {NETEM_REMEDY}"),
+        },
+    }
+}
+
+/// How a user comes by a kernel with netem.
+pub(super) const NETEM_REMEDY: &str = "sudo modprobe sch_netem, or run it under scripts/with-netem-kernel";
+
+/// One answer for each of [`ATTEMPTS`], and netem's.
+fn attempt() -> ([bool; ATTEMPTS.len()], NetemSupport) {
     let packet = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>).is_ok();
-    let Ok(mut netlink) = Netlink::open() else { return [packet, false, false, false, false] };
+    let Ok(mut netlink) = Netlink::open() else {
+        return ([packet, false, false, false], NetemSupport::Absent);
+    };
     let mut works = |build: &dyn Fn(&mut Batch)| {
         let mut batch = Batch::default();
         build(&mut batch);
@@ -83,9 +120,20 @@ fn attempt() -> [bool; ATTEMPTS.len() + 1] {
     });
     let bridge = works(&|batch| batch.add_bridge("br", 12));
     let v6 = fabric::has_ipv6();
-    let netem = veth && works(&|batch| batch.add_netem(11));
-    [packet, veth, bridge, v6, netem]
+    let told = Netem { limit: 1, seed: Some(SEED), ..Netem::default() };
+    let accepted = veth && works(&|batch| batch.add_netem(11, &told));
+    // A kernel that has no place for a seed accepts it all the same, so only what it says afterwards counts.
+    let kept = netlink.netems().ok().and_then(|mut netems| netems.remove(&11)?.parameters);
+    let netem = match kept.filter(|kept| accepted && told.is_kept_as(kept)) {
+        None => NetemSupport::Absent,
+        Some(kept) if kept.seed.is_none() => NetemSupport::Unseeded,
+        Some(_) => NetemSupport::Seeded,
+    };
+    ([packet, veth, bridge, v6], netem)
 }
+
+/// A seed that no kernel draws by chance.
+const SEED: u64 = 0x6e65_7465_6d21_0001;
 
 fn apparmor() -> Finding {
     let what = "AppArmor";

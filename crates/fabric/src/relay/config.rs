@@ -1,6 +1,7 @@
 //! What a relay carries.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use link::{HalfLink, Profile};
 use machine::{Seed, Size};
@@ -14,6 +15,9 @@ pub struct RelayConfig {
     pub seed: Seed,
     /// Bound on the memory for packets under way. What finds no room is dropped as [`link::Cause::Overflow`].
     pub memory: Size,
+    /// Where a pcapng file is made for each port, `<label>.<interface>.pcapng`, with everything that its node sends and
+    /// that reaches it or should have. Then the relay cuts up all trains, so that each packet is there for itself.
+    pub capture: Option<PathBuf>,
 }
 
 impl RelayConfig {
@@ -39,6 +43,8 @@ pub struct NetworkConfig {
 pub struct PortConfig {
     /// The node's name; unique in its network, part of the names of random streams.
     pub label: String,
+    /// The name of the node's end, in the node.
+    pub interface: String,
     /// The hub's end of the veth pair, in the namespace of the thread that starts the relay.
     pub ifindex: u32,
     /// Ethernet address of the node's end. Frames with another source are dropped.

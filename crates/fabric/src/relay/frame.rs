@@ -75,6 +75,22 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// The packet after `alter`, which its other copies do not see; `None` if there is no room for one of its own.
+    pub(super) fn altered(mut self, alter: impl FnOnce(&mut [u8])) -> Option<Frame> {
+        let buffer = self.buffer.as_mut().expect("present until dropped");
+        let length = buffer.length;
+        if let Some(own) = Rc::get_mut(buffer) {
+            alter(&mut own.bytes[..length]);
+            return Some(self);
+        }
+        self.shelf.take(length, |bytes| {
+            bytes.copy_from_slice(self.bytes());
+            alter(bytes);
+        })
+    }
+}
+
 impl Drop for Frame {
     fn drop(&mut self) {
         let buffer = self.buffer.take().expect("present until dropped");
@@ -100,6 +116,19 @@ mod tests {
         let held = shelf.held.get();
         let _again = shelf.take(100, |_| ()).expect("room");
         assert_eq!(shelf.held.get(), held, "nothing was allocated");
+    }
+
+    #[test]
+    fn what_is_altered_is_seen_by_no_other_copy() {
+        let shelf = Shelf::new(2 * (CLASSES[0] + OVERHEAD));
+        let frame = shelf.take(3, |bytes| bytes.copy_from_slice(b"abc")).expect("room");
+        let alter = |bytes: &mut [u8]| bytes[1] = b'x';
+        let altered = frame.clone().altered(alter).expect("room for two");
+        assert_eq!((frame.bytes(), altered.bytes()), (&b"abc"[..], &b"axc"[..]));
+        assert!(frame.clone().altered(alter).is_none(), "no room for three");
+        drop(altered);
+        assert_eq!(frame.altered(alter).expect("in its place").bytes(), b"axc");
+        assert_eq!(shelf.held.get(), 2 * (CLASSES[0] + OVERHEAD));
     }
 
     #[test]

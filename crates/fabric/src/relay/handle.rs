@@ -10,7 +10,9 @@ use machine::Time;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use thiserror::Error;
 
+use super::capture::{Capture, CaptureEnding};
 use super::receiver::Receiver;
+use super::recorder::CaptureError;
 use super::worker::{Change, Command, Worker};
 use super::{RelayConfig, RelayPort, RelaySnapshot};
 
@@ -31,6 +33,9 @@ pub enum RelayError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The files of a capture cannot be made.
+    #[error("begin to record packets")]
+    Capture(#[from] CaptureError),
     /// A pair names a port that its network does not have.
     #[error("lay a pair between ports {from} and {to} of network {network}, which has {ports}")]
     NoSuchPort {
@@ -70,7 +75,8 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// When the kernel denies the packet socket or the thread, or a pair names a port that is not there.
+    /// When the kernel denies the packet socket or the thread, the files of a capture cannot be made, or a pair names a
+    /// port that is not there.
     pub fn start(config: RelayConfig) -> Result<RelayHandle, RelayError> {
         for network in &config.networks {
             let ports = network.ports.len();
@@ -89,11 +95,12 @@ impl Relay {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_value_and_flags(0, flags).map_err(|errno| failed(errno.into()))?;
         let waking: OwnedFd = wake.as_fd().try_clone_to_owned().map_err(failed)?;
+        let capture = Capture::start(&config)?;
         let (commands, receiver) = mpsc::channel();
         let sizes = config.networks.iter().map(|network| network.ports.len()).collect();
         let thread = thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || Worker::new(&config, frames, receiver, waking).run())
+            .spawn(move || Worker::new(&config, frames, receiver, waking, capture).run())
             .map_err(failed)?;
         Ok(RelayHandle { commands, wake, thread: Some(thread), ports: sizes })
     }
@@ -154,6 +161,15 @@ impl RelayHandle {
         self.change(Change::Restore(port))
     }
 
+    /// From now on all traces of links are at their beginning.
+    ///
+    /// # Errors
+    ///
+    /// When the relay's thread has ended.
+    pub fn begin_traces(&self) -> Result<Time, RelayStopped> {
+        self.change(Change::BeginTraces)
+    }
+
     /// What became of everything so far.
     ///
     /// # Errors
@@ -161,6 +177,16 @@ impl RelayHandle {
     /// When the relay's thread has ended.
     pub fn snapshot(&self) -> Result<RelaySnapshot, RelayStopped> {
         self.ask(Command::Snapshot)
+    }
+
+    /// Records nothing more; what waits for the rest to be written. `None` where nothing was recorded, and when asked
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// When the relay's thread has ended.
+    pub fn end_capture(&self) -> Result<Option<CaptureEnding>, RelayStopped> {
+        self.ask(Command::EndCapture)
     }
 
     /// Ends the relay; what became of everything.

@@ -2,12 +2,14 @@
 //!
 //! * [`config`]: what it carries; [`handle`]: how to start it, change it, ask it and stop it.
 //! * `worker`: the thread: take in what arrived, send what is due, sleep until the next deadline.
-//! * `switch`: where a frame goes; holds the [`link::Network`]s and does no I/O.
+//! * `corrupt`: flipping a bit, and completing checksums before.
+//! * `switch`, `domain`: where a frame goes; they hold the [`link::Network`]s and do no I/O.
 //! * `ethernet`, `neighbour`, `segment`, `join`: hostile bytes: headers, ARP and neighbour discovery, trains of segmentation
 //!   offload cut into packets and packets joined into trains.
 //! * `frame`: buffers that are used again and again, within a bound.
 //! * `receiver`, `ring`, `filter`, `socket`, `transmit`: packet(7): what arrives, in shared memory, chosen before it is
 //!   copied; opening; sending.
+//! * `capture`, `recorder`, `pcapng`: what passes is copied into batches, which a thread of its own writes to files.
 //! * [`lateness`]: how well the thread kept the model's times.
 //!
 //! Invariant: whatever the relay loses by itself, and not because the model says so, is counted in
@@ -18,12 +20,17 @@ pub mod handle;
 pub mod lateness;
 pub mod snapshot;
 
+mod capture;
+mod corrupt;
+mod domain;
 mod ethernet;
 mod filter;
 mod frame;
 mod join;
 mod neighbour;
+mod pcapng;
 mod receiver;
+mod recorder;
 mod ring;
 mod segment;
 mod socket;
@@ -31,7 +38,9 @@ mod switch;
 mod transmit;
 mod worker;
 
+pub use capture::{CaptureEnding, CaptureSummary};
 pub use config::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
 pub use handle::{Relay, RelayError, RelayHandle, RelayStopped};
 pub use lateness::Lateness;
+pub use recorder::CaptureError;
 pub use snapshot::{PortRefusals, RelaySnapshot};

@@ -10,7 +10,8 @@ use super::ethernet::{Checksum, HEADER, IPV4, IPV6, u16_at};
 /// Length of a `virtio_net_hdr`.
 pub(super) const VNET: usize = 10;
 
-const NEEDS_CHECKSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum is left to the receiver of the header.
+pub(super) const NEEDS_CHECKSUM: u8 = 1;
 const TCP4: u8 = 1;
 const TCP6: u8 = 4;
 const UDP: u8 = 5;
@@ -160,6 +161,11 @@ pub(super) mod tests {
         }
         packet.extend((0..payload).map(|k| k as u8));
         packet
+    }
+
+    /// A train of UDP over IPv4.
+    pub(in crate::relay) fn udp_train(segment: u16, payload: usize) -> Vec<u8> {
+        train(UDP, segment, payload)
     }
 
     /// All packets of a train.

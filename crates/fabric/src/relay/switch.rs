@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use link::{Delivery, HalfLink, Network, PartitionKey, PortId, Profile, To};
-use machine::{Seed, Span, Time};
+use link::{PartitionKey, PortId, Profile};
+use machine::{Span, Time};
 
-use super::ethernet::{Header, Mac, is_group};
+use super::capture::{Capture, CaptureEnding};
+use super::domain::Domain;
 use super::frame::{Frame, Shelf};
-use super::neighbour::{Neighbours, Reaction};
-use super::segment::{Train, VNET};
-use super::{NetworkConfig, PortRefusals, RelayConfig, RelayPort};
+use super::{PortRefusals, RelayConfig, RelayPort};
 
 /// All networks of a relay.
 #[derive(Debug)]
@@ -19,6 +18,7 @@ pub(super) struct Switch {
     interfaces: Vec<(u32, usize, PortId)>,
     shelf: Rc<Shelf>,
     shortest_way: Span,
+    capture: Option<Capture>,
 }
 
 /// A frame that is due at an interface, at this time of the model.
@@ -30,34 +30,13 @@ pub(super) struct Due {
     pub(super) frame: Frame,
 }
 
-#[derive(Debug)]
-struct Domain {
-    network: Network<Frame>,
-    ports: Vec<Port>,
-    /// Sorted by address.
-    by_mac: Vec<(Mac, PortId)>,
-    neighbours: Neighbours,
-    pairs: Vec<(usize, bool)>,
-    first_slot: usize,
-}
-
-#[derive(Debug)]
-struct Port {
-    mac: Mac,
-    profile: Profile,
-    is_cut: bool,
-    /// Whether trains from here pass whole: no half on any way from here would show it.
-    passes_trains: bool,
-    refusals: PortRefusals,
-}
-
 impl Switch {
-    pub(super) fn new(config: &RelayConfig) -> Self {
+    pub(super) fn new(config: &RelayConfig, capture: Option<Capture>) -> Self {
         let mut interfaces = Vec::new();
         let mut domains = Vec::new();
         let mut slots = 0;
         for (index, network) in config.networks.iter().enumerate() {
-            let domain = Domain::new(network, config.seed, slots);
+            let domain = Domain::new(network, config.seed, slots, capture.is_some());
             interfaces
                 .extend(network.ports.iter().zip(domain.network.ports()).map(|(port, id)| (port.ifindex, index, id)));
             slots += network.ports.len();
@@ -65,7 +44,8 @@ impl Switch {
         }
         interfaces.sort_unstable_by_key(|(ifindex, ..)| *ifindex);
         let shortest_way = shortest_way(&domains);
-        Switch { domains, interfaces, shelf: Shelf::new(config.memory.as_bytes() as usize), shortest_way }
+        let shelf = Shelf::new(config.memory.as_bytes() as usize);
+        Switch { domains, interfaces, shelf, shortest_way, capture }
     }
 
     /// A packet (`virtio_net_hdr` and frame) has arrived from a node. Returns the relay's own answer, if it has one: the
@@ -74,7 +54,7 @@ impl Switch {
         // Interfaces that are not ours share the namespace: they are none of our business.
         let found = self.interfaces.binary_search_by_key(&ifindex, |(ifindex, ..)| *ifindex).ok()?;
         let (_, domain, from) = self.interfaces[found];
-        self.domains[domain].receive(now, from, packet, &self.shelf)
+        self.domains[domain].receive(now, from, packet, &self.shelf, self.capture.as_mut())
     }
 
     /// Counts a frame that arrived from a node in a form that no network has.
@@ -87,10 +67,32 @@ impl Switch {
 
     /// The next frame that is due by `now`. In the order of time within each network.
     pub(super) fn poll(&mut self, now: Time) -> Option<Due> {
-        self.domains.iter_mut().find_map(|domain| {
-            let Delivery { at, to, payload, .. } = domain.network.poll(now)?;
-            Some(Due { at, slot: domain.first_slot + to.index(), frame: payload })
-        })
+        let Switch { domains, capture, .. } = self;
+        domains.iter_mut().find_map(|domain| domain.poll(now, capture.as_mut()))
+    }
+
+    /// There is nothing to do for a while.
+    pub(super) fn rest(&mut self) {
+        if let Some(capture) = &mut self.capture {
+            capture.rest();
+        }
+    }
+
+    /// Records nothing more.
+    pub(super) fn end_capture(&mut self) -> Option<CaptureEnding> {
+        for domain in &mut self.domains {
+            domain.is_recorded = false;
+            domain.network.forget_losses();
+            domain.judge_trains();
+        }
+        self.capture.take().map(Capture::finish)
+    }
+
+    /// Records what a change has taken out of the model.
+    fn record_losses(&mut self) {
+        for domain in &mut self.domains {
+            domain.record_losses(self.capture.as_mut());
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -109,6 +111,7 @@ impl Switch {
         domain.ports[port.port].profile = profile;
         domain.judge_trains();
         self.shortest_way = shortest_way(&self.domains);
+        self.record_losses();
     }
 
     pub(super) fn partition(&mut self, now: Time, key: PartitionKey, lists: &[Vec<RelayPort>]) {
@@ -119,24 +122,35 @@ impl Switch {
             let lists: Vec<Vec<PortId>> = lists.iter().map(here).collect();
             domain.network.partition(now, key, &lists);
         }
+        self.record_losses();
     }
 
     pub(super) fn heal(&mut self, now: Time, key: PartitionKey) {
         for domain in &mut self.domains {
             domain.network.heal(now, key);
         }
+        self.record_losses();
     }
 
     pub(super) fn cut(&mut self, now: Time, port: RelayPort) {
         let domain = &mut self.domains[port.network];
         domain.ports[port.port].is_cut = true;
         domain.network.cut(now, domain.id(port));
+        self.record_losses();
     }
 
     pub(super) fn restore(&mut self, now: Time, port: RelayPort) {
         let domain = &mut self.domains[port.network];
         domain.ports[port.port].is_cut = false;
         domain.network.restore(now, domain.id(port));
+        self.record_losses();
+    }
+
+    pub(super) fn begin_traces(&mut self, now: Time) {
+        for domain in &mut self.domains {
+            domain.network.begin_traces(now);
+        }
+        self.record_losses();
     }
 
     pub(super) fn counters(&self) -> Vec<link::NetworkCounters> {
@@ -148,122 +162,10 @@ impl Switch {
     }
 }
 
-impl Domain {
-    fn new(config: &NetworkConfig, seed: Seed, first_slot: usize) -> Self {
-        let mut network = Network::new(&config.name, seed);
-        let mut neighbours = Neighbours::default();
-        let mut by_mac = Vec::new();
-        let mut ports = Vec::new();
-        for port in &config.ports {
-            let id = network.add_port(&port.label, &port.profile);
-            neighbours.add(port.mac, &port.addresses);
-            by_mac.push((port.mac, id));
-            let profile = port.profile.clone();
-            let refusals = PortRefusals::default();
-            ports.push(Port { mac: port.mac, profile, is_cut: false, passes_trains: false, refusals });
-        }
-        by_mac.sort_unstable();
-        let ids: Vec<PortId> = network.ports().collect();
-        for pair in &config.pairs {
-            network.set_pair(ids[pair.from], ids[pair.to], &pair.half);
-        }
-        let pairs = config.pairs.iter().map(|pair| (pair.from, pair.half.allows_offload())).collect();
-        let mut domain = Domain { network, ports, by_mac, neighbours, pairs, first_slot };
-        domain.judge_trains();
-        domain
-    }
-
-    fn id(&self, port: RelayPort) -> PortId {
-        self.network.ports().nth(port.port).expect("the handle checked the port")
-    }
-
-    fn judge_trains(&mut self) {
-        let showing_down = self.ports.iter().filter(|port| !port.profile.down.allows_offload()).count();
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            let others_showing = showing_down - usize::from(!port.profile.down.allows_offload());
-            let pairs_pass = self.pairs.iter().all(|(from, passes)| *from != index || *passes);
-            port.passes_trains = port.profile.up.allows_offload() && others_showing == 0 && pairs_pass;
-        }
-    }
-
-    fn receive(&mut self, now: Time, from: PortId, packet: &[u8], shelf: &Rc<Shelf>) -> Option<(usize, Frame)> {
-        let frame = packet.get(VNET..).unwrap_or_default();
-        let port = &mut self.ports[from.index()];
-        let Some(header) = Header::of(frame) else {
-            port.refusals.malformed += 1;
-            return None;
-        };
-        if header.source != port.mac {
-            port.refusals.foreign_source += 1;
-            return None;
-        }
-        if !port.is_cut {
-            match self.neighbours.react(port.mac, &header, frame) {
-                Reaction::Forward => {}
-                Reaction::Swallow => {
-                    port.refusals.answered += 1;
-                    return None;
-                }
-                Reaction::Answer(answer) => {
-                    port.refusals.answered += 1;
-                    let write = |packet: &mut [u8]| {
-                        packet[..VNET].fill(0);
-                        packet[VNET..].copy_from_slice(&answer);
-                    };
-                    let packet = shelf.take(VNET + answer.len(), write)?;
-                    return Some((self.first_slot + from.index(), packet));
-                }
-            }
-        }
-        let to = if is_group(&header.destination) {
-            To::Flood
-        } else {
-            match self.by_mac.binary_search_by_key(&header.destination, |(mac, _)| *mac) {
-                Ok(found) => To::Port(self.by_mac[found].1),
-                Err(_) => {
-                    port.refusals.unknown_destination += 1;
-                    return None;
-                }
-            }
-        };
-        match Train::of(packet) {
-            Some(train) if !port.passes_trains => {
-                for index in 0..train.packets(packet) {
-                    let length = train.length_of(packet, index);
-                    self.send(now, from, to, None, length, |out| train.cut(packet, index, out), shelf);
-                }
-            }
-            train => self.send(now, from, to, train, packet.len(), |out| out.copy_from_slice(packet), shelf),
-        }
-        None
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what a packet is, and how to write it only if there is room")]
-    fn send(
-        &mut self,
-        now: Time,
-        from: PortId,
-        to: To,
-        train: Option<Train>,
-        length: usize,
-        write: impl FnOnce(&mut [u8]),
-        shelf: &Rc<Shelf>,
-    ) {
-        match shelf.take(length, write) {
-            Some(frame) => {
-                let size = Train::wire_size(train, frame.bytes());
-                self.network.send(now, from, to, size, frame);
-            }
-            None => self.network.refuse(from, link::WireSize::packet((length - VNET) as u32)),
-        }
-    }
-}
-
 fn shortest_way(domains: &[Domain]) -> Span {
-    let least = |half: &HalfLink| half.delay.saturating_sub(half.jitter);
     let ways = domains.iter().filter_map(|domain| {
-        let up = domain.ports.iter().map(|port| least(&port.profile.up)).min()?;
-        let down = domain.ports.iter().map(|port| least(&port.profile.down)).min()?;
+        let up = domain.ports.iter().map(|port| port.profile.up.shortest_way()).min()?;
+        let down = domain.ports.iter().map(|port| port.profile.down.shortest_way()).min()?;
         Some(up + down)
     });
     ways.min().unwrap_or(Span::ZERO)
@@ -271,9 +173,13 @@ fn shortest_way(domains: &[Domain]) -> Span {
 
 #[cfg(test)]
 mod tests {
+    use link::HalfLink;
+    use machine::Seed;
 
     use super::*;
-    use crate::relay::PortConfig;
+    use crate::relay::ethernet::Mac;
+    use crate::relay::segment::VNET;
+    use crate::relay::{NetworkConfig, PortConfig};
 
     const MACS: [Mac; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 
@@ -283,6 +189,7 @@ mod tests {
             label: format!("node-{index}"),
             ifindex: 10 + index as u32,
             mac: MACS[index],
+            interface: "eth0".to_owned(),
             addresses: Vec::new(),
             profile: Profile { up: delay.clone(), down: HalfLink::default() },
             offload: true,
@@ -294,7 +201,8 @@ mod tests {
             pairs: Vec::new(),
         };
         let networks = vec![network("one", 0..2), network("two", 2..3)];
-        Switch::new(&RelayConfig { networks, seed: Seed::new(1), memory: RelayConfig::DEFAULT_MEMORY })
+        let memory = RelayConfig::DEFAULT_MEMORY;
+        Switch::new(&RelayConfig { networks, seed: Seed::new(1), memory, capture: None }, None)
     }
 
     fn packet(source: Mac, destination: Mac) -> Vec<u8> {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, SyncSender, TryRecvError};
 use link::{PartitionKey, Profile};
 use machine::{Span, Time};
 
+use super::capture::{Capture, CaptureEnding};
 use super::frame::Frame;
 use super::receiver::Receiver;
 use super::ring::Received;
@@ -20,6 +21,7 @@ use crate::clock;
 pub(super) enum Command {
     Change(Change, SyncSender<Time>),
     Snapshot(SyncSender<RelaySnapshot>),
+    EndCapture(SyncSender<Option<CaptureEnding>>),
     Stop,
 }
 
@@ -31,6 +33,7 @@ pub(super) enum Change {
     Heal(PartitionKey),
     Cut(RelayPort),
     Restore(RelayPort),
+    BeginTraces,
 }
 
 /// Frames taken in before those due are sent, so that a flood of arrivals does not make the due ones late.
@@ -80,13 +83,14 @@ impl Worker {
         receiver: Receiver,
         commands: mpsc::Receiver<Command>,
         wake: OwnedFd,
+        capture: Option<Capture>,
     ) -> Self {
         let ports = config.networks.iter().flat_map(|network| &network.ports);
         Worker {
             receiver,
             commands,
             wake,
-            switch: Switch::new(config),
+            switch: Switch::new(config, capture),
             outboxes: ports.map(|port| Outbox { ifindex: port.ifindex, frames: Vec::new() }).collect(),
             touched: Vec::new(),
             lateness: Lateness::default(),
@@ -110,9 +114,13 @@ impl Worker {
             let horizon = if took_all { began } else { self.latest_arrival };
             let sent_all = self.send_due(horizon);
             if self.obey().is_break() {
+                if let Some(ending) = self.switch.end_capture() {
+                    ending.wait();
+                }
                 return self.snapshot();
             }
             if took_all && sent_all {
+                self.switch.rest();
                 self.gather(began);
                 self.sleep();
             }
@@ -201,6 +209,13 @@ impl Worker {
                 Ok(Command::Snapshot(answer)) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Ok(Command::EndCapture(answer)) => {
+                    let at = clock::now();
+                    self.take_in_before(at);
+                    // What the model has decided by now belongs to the capture, sent or not.
+                    while !self.send_due(at) {}
+                    let _ = answer.send(self.switch.end_capture());
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return std::ops::ControlFlow::Break(()),
                 Err(TryRecvError::Empty) => return std::ops::ControlFlow::Continue(()),
             }
@@ -214,6 +229,7 @@ impl Worker {
             Change::Heal(key) => self.switch.heal(at, key),
             Change::Cut(port) => self.switch.cut(at, port),
             Change::Restore(port) => self.switch.restore(at, port),
+            Change::BeginTraces => self.switch.begin_traces(at),
         }
     }
 
@@ -292,11 +308,7 @@ struct RealtimeOffset(u64);
 
 impl RealtimeOffset {
     fn read(now: Time) -> Self {
-        let mut realtime = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `realtime` is valid for writing.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut realtime) };
-        let realtime = realtime.tv_sec as u64 * 1_000_000_000 + realtime.tv_nsec as u64;
-        RealtimeOffset(realtime.wrapping_sub(now.as_nanos()))
+        RealtimeOffset(clock::realtime().wrapping_sub(now.as_nanos()))
     }
 
     fn monotonic(self, realtime: u64) -> Time {

@@ -56,7 +56,7 @@ pub(crate) fn raised(
     let status = sandbox::run(|sandbox| {
         let spawner = spawner::start(&sandbox, 1, obey).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut fabric = runtime.block_on(fabric::raise(plan, spawner)).unwrap();
+        let mut fabric = runtime.block_on(fabric::raise(plan, spawner, None)).unwrap();
         let nodes = fabric.take_nodes();
         body(&sandbox, &mut fabric, &nodes, &runtime);
         runtime.block_on(fabric.lower()).unwrap();
@@ -97,8 +97,10 @@ pub(crate) fn obey(start: NodeStart) -> i32 {
                 kept.push(listener.as_ref().unwrap().accept().unwrap().0);
                 "ok".to_owned()
             }
-            (Some("connect"), Some(at)) => {
-                match TcpStream::connect_timeout(&at.parse::<SocketAddr>().unwrap(), Duration::from_millis(1500)) {
+            // One that is to come about waits for as long as whoever asks; one that is not, for a second question.
+            (Some(word @ ("connect" | "knock")), Some(at)) => {
+                let patience = Duration::from_millis(if word == "connect" { 15_000 } else { 1500 });
+                match TcpStream::connect_timeout(&at.parse::<SocketAddr>().unwrap(), patience) {
                     Ok(stream) => {
                         kept.push(stream);
                         "ok".to_owned()

@@ -71,7 +71,7 @@ fn a_cut_node_is_alone_until_it_is_restored() {
             let at = std::net::SocketAddr::new(plan.node(nodes[0].id).interfaces[0].address, 80);
             assert_eq!(tell(&nodes[0], &format!("listen {at}")), "ok");
             runtime.block_on(fabric.cut(nodes[0].id)).unwrap();
-            assert_eq!(tell(&nodes[1], &format!("connect {at}")), "timed out");
+            assert_eq!(tell(&nodes[1], &format!("knock {at}")), "timed out");
             runtime.block_on(fabric.restore(nodes[0].id)).unwrap();
             assert_eq!(tell(&nodes[1], &format!("connect {at}")), "ok");
         });
@@ -150,7 +150,7 @@ fn names_are_in_a_hosts_file_of_our_own() {
             sandbox.hosts("10.9.8.7 elsewhere\n").unwrap();
             let spawner = fabric::spawner::start(&sandbox, 1, super::child::obey).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let mut fabric = runtime.block_on(fabric::raise(&plan(BRIDGED), spawner)).unwrap();
+            let mut fabric = runtime.block_on(fabric::raise(&plan(BRIDGED), spawner, None)).unwrap();
             assert_eq!(tell(&fabric.take_nodes()[0], "read /etc/hosts"), "10.9.8.7 elsewhere|");
             0
         });

@@ -1,16 +1,17 @@
 //! Which bytes from whom: shares, steals and hedges.
 //!
-//! While bytes are unassigned, a source that will soon run dry takes half of its share of what is left, by measured
-//! speed: ranges are large at first and small at the end, and all sources end together. When nothing is unassigned, it
-//! takes the end of the range that would last longest, cut so that both end together. When that is too little to cut,
-//! and its owner is late, it fetches the same bytes: whoever is first wins.
+//! While bytes are unassigned, a source that will soon run dry takes some of them: what it brings in half a second, by
+//! measured speed, less near the end, and never more than it can bring before the others are done, so that all end
+//! together. When nothing is unassigned, it takes the end of the range that would last longest, cut so that both end
+//! together. When that is too little to cut, and its owner is late, it fetches the same bytes: whoever is first wins.
 
-use machine::{Span, Time};
+use machine::Time;
 
-use super::source::Stage;
+use super::source::{Source, Stage};
 use super::{Engine, Request, or_guess};
 use crate::pieces::ByteRange;
 use crate::protocol::{Output, RequestId, SourceId, Why};
+use crate::ranges::RangeSet;
 use crate::tuning;
 
 impl Engine {
@@ -49,24 +50,19 @@ impl Engine {
         if source.stage != Stage::Ready || source.description.is_none() {
             return false;
         }
-        match source.requests[..] {
-            [] => true,
-            [only] if source.has_ranges() && now >= source.solo_until => {
-                let request = &self.requests[&only];
-                let left = request.want.len() as f64;
-                request.accepted
-                    && match source.speed(now) {
-                        Some(speed) => left / speed <= lead(source.latency, speed),
-                        None => request.want.len() <= (request.answer_end - request.start) / 2,
-                    }
-            }
-            _ => false,
+        let Some(first) = source.requests.first() else { return true };
+        if !source.has_ranges() || now < source.solo_until || source.requests.len() >= tuning::RANGES_AT_ONCE {
+            return false;
         }
-    }
-
-    /// Whether a source that serves ranges is at work: then one that does not would only bring again what is here.
-    fn has_ranged_work(&self) -> bool {
-        self.sources.iter().any(|source| source.has_ranges() && !source.requests.is_empty())
+        let under_way = &self.requests[first];
+        under_way.accepted
+            && match source.speed(now) {
+                Some(speed) => self.left(id) as f64 / speed <= source.lead(now),
+                // Its speed is not known before some of it came: what it was asked for is a guess.
+                None => {
+                    source.requests.len() == 1 && under_way.want.len() <= (under_way.answer_end - under_way.start) / 2
+                }
+            }
     }
 
     fn assign(&mut self, now: Time, id: SourceId) -> bool {
@@ -81,14 +77,19 @@ impl Engine {
             self.open(now, id, range, alone);
             return true;
         }
-        if let Some(range) = self.steal(now, id) {
-            self.open(now, id, range, false);
+        if let Some((range, alone)) = self.steal(now, id) {
+            if alone {
+                self.drop_suspect_piece(range.start);
+            }
+            self.open(now, id, range, alone);
             return true;
         }
         if self.sources[id.0].requests.is_empty()
             && let Some(range) = self.hedge(now, id)
         {
-            self.file.as_mut().expect("there is work").hedged += range.len();
+            let file = self.file.as_mut().expect("there is work");
+            file.hedged += range.len();
+            file.overlapped = true;
             self.open(now, id, range, false);
             return true;
         }
@@ -97,17 +98,28 @@ impl Engine {
 
     /// A source without ranges sends everything from the start, or nothing.
     fn assign_stream(&mut self, now: Time, id: SourceId) -> bool {
-        if self.has_ranged_work() {
-            return false;
-        }
+        let is_worth = self.requests.is_empty() || self.outruns_all(now, id);
         let Some(file) = &mut self.file else { return false };
-        if file.pool.is_empty() {
+        if !is_worth || self.requests.is_empty() && file.pool.is_empty() {
             return false;
         }
         let whole = file.pieces.whole();
-        file.pool = crate::RangeSet::default();
+        file.pool = RangeSet::default();
+        file.overlapped |= !self.requests.is_empty();
         self.open(now, id, whole, false);
         true
+    }
+
+    /// Whether a stream from the start, which brings again what is here, would end long before those at work.
+    fn outruns_all(&self, now: Time, id: SourceId) -> bool {
+        let Some(file) = &self.file else { return false };
+        let speed = |source: &Source| source.speed(now).unwrap_or(tuning::STREAM_SPEED_GUESS);
+        let at_work: f64 = self.sources.iter().filter(|source| !source.requests.is_empty()).map(speed).sum();
+        let length = file.pieces.length();
+        let theirs = (length - file.received.bytes()) as f64 / at_work;
+        let stream = &self.sources[id.0];
+        let mine = or_guess(stream.latency).as_secs_f64() + length as f64 / speed(stream);
+        theirs > mine * tuning::STREAM_ADVANTAGE + tuning::STREAM_HEAD_START.as_secs_f64()
     }
 
     fn open(&mut self, now: Time, id: SourceId, range: ByteRange, alone: bool) {
@@ -116,9 +128,13 @@ impl Engine {
             file.pool.remove(range);
         }
         let source = &mut self.sources[id.0];
-        if source.requests.is_empty() {
+        let undisturbed = source.requests.is_empty();
+        if undisturbed {
             source.heard = now;
             source.meter.begin(now);
+        }
+        if source.opens == 0 {
+            source.began = now;
         }
         source.requests.push(request);
         source.opens += 1;
@@ -134,6 +150,7 @@ impl Engine {
                 start: range.start,
                 answer_end: range.end,
                 opened: now,
+                undisturbed,
                 accepted: false,
                 alone,
             },
@@ -161,41 +178,61 @@ impl Engine {
                 let suspect =
                     file.blame.range(piece..).next().map_or(range.end, |(piece, _)| file.pieces.range(*piece).start);
                 let limit = range.end.min(suspect);
+                if want == 0 {
+                    start = limit;
+                    continue;
+                }
                 let mut end = start.saturating_add(want).min(limit);
                 let at_piece = end.div_ceil(size) * size;
                 let rounded =
                     if at_piece - end <= want / 2 { at_piece } else { end.next_multiple_of(tuning::RANGE_GRAIN) };
                 end = rounded.min(limit);
-                if limit - end < tuning::SHORTEST_RANGE {
+                if limit - end < tuning::SHORTEST_RANGE.min(want / 4) {
                     end = limit;
                 }
+                // Rounding must not make it longer than a segment.
+                end = end.min(start.saturating_add(self.segment()));
                 return Some((ByteRange::new(start, end), false));
             }
         }
         None
     }
 
-    /// Bytes that a source should take at once.
+    /// Bytes that a source should take at once; none if the others will be done with them before it could help.
     fn share_size(&self, now: Time, id: SourceId) -> u64 {
         let Some(file) = &self.file else { return 0 };
         let ready = self.sources.iter().filter(|source| source.stage == Stage::Ready);
         let count = ready.clone().count().max(1) as u64;
         let source = &self.sources[id.0];
-        let size = if let Some(speed) = source.speed(now) {
-            let total: f64 = ready.filter_map(|source| source.speed(now)).sum::<f64>().max(speed);
-            let outstanding: u64 = self.requests.values().map(|request| request.want.len()).sum();
-            let seconds_left = (file.pool.bytes() + outstanding) as f64 / total;
-            let least = or_guess(source.latency).max(tuning::SHORTEST_TIME).as_secs_f64();
-            (speed * (seconds_left / tuning::SHARE_DIVISOR).max(least)) as u64
-        } else {
-            (tuning::FIRST_RANGE << source.opens.min(12)).min(file.pool.bytes() / (2 * count))
+        let Some(speed) = source.speed(now) else {
+            let guess = (tuning::FIRST_RANGE << source.opens.min(12)).min(file.pool.bytes() / (2 * count));
+            return guess.max(tuning::SHORTEST_RANGE).min(self.segment());
         };
-        let segment = self.config.segments.map_or(u64::MAX, |n| file.pieces.length().div_ceil(u64::from(n.max(1))));
-        size.max(tuning::SHORTEST_RANGE).min(segment.max(1))
+        let total: f64 = ready.filter_map(|source| source.speed(now)).sum::<f64>().max(speed);
+        let outstanding: u64 = self.requests.values().map(|request| request.want.len()).sum();
+        let seconds_left = (file.pool.bytes() + outstanding) as f64 / total;
+        let busy = (self.left(id) as f64 / speed).max(or_guess(source.latency).as_secs_f64());
+        // All end together if nobody takes more than this.
+        let due = speed * (seconds_left - busy);
+        let shortest = (speed * tuning::SHORTEST_TIME.as_secs_f64())
+            .clamp(tuning::RANGE_GRAIN as f64, tuning::SHORTEST_RANGE as f64);
+        if due < shortest / 2.0 && outstanding > 0 {
+            return 0;
+        }
+        let least = tuning::SHORTEST_TIME.as_secs_f64().max(source.lead(now) / 2.0);
+        let most = tuning::LONGEST_TIME.as_secs_f64().max(least);
+        let size = speed * (seconds_left / tuning::SHARE_DIVISOR).clamp(least, most);
+        (size.min(due).max(shortest) as u64).min(self.segment())
     }
 
-    /// The end of another source's range, taken from it.
-    fn steal(&mut self, now: Time, id: SourceId) -> Option<ByteRange> {
+    /// The longest range that may be asked for, in bytes, but for a piece under suspicion, which comes whole.
+    fn segment(&self) -> u64 {
+        let length = self.file.as_ref().map_or(0, |file| file.pieces.length());
+        self.config.segments.map_or(u64::MAX, |count| length.div_ceil(u64::from(count.max(1))).max(1))
+    }
+
+    /// The end of another source's range, taken from it; and whether it is a piece under suspicion.
+    fn steal(&mut self, now: Time, id: SourceId) -> Option<(ByteRange, bool)> {
         let thief = &self.sources[id.0];
         let ours = thief.speed(now);
         let (victim, left, theirs) = self.slowest(now, id)?;
@@ -223,6 +260,10 @@ impl Engine {
         if at_piece < request.want.end && at_piece - cut <= amount / 8 {
             cut = at_piece;
         }
+        if !self.sources[victim.0].has_ranges() {
+            let part = ByteRange::new(cut, request.want.end);
+            return self.double(last, part, id);
+        }
         // A piece under suspicion stays whole with the one that was chosen for it.
         let file = self.file.as_ref()?;
         let suspects = file.blame.keys().map(|piece| file.pieces.range(*piece).intersect(request.want));
@@ -234,14 +275,35 @@ impl Engine {
         let request = self.requests.get_mut(&last)?;
         request.want = ByteRange::new(request.want.start, cut);
         if self.file.as_ref()?.received.contains(request.want) {
-            // Nothing is left, or nothing that a stream from the start would bring is missing.
             self.cancel(last);
         }
+        // Where another one doubles it, parts may be here already: take what is missing.
         let missing = self.file.as_ref()?.received.gaps(stolen);
-        // Of a stream without ranges, parts may be here already: take what is missing.
         let (head, rest) = missing.split_first()?;
-        rest.iter().for_each(|gap| self.file.as_mut().expect("there is work").pool.insert(*gap));
-        Some(*head)
+        rest.iter().for_each(|gap| self.give_back(*gap));
+        Some((*head, false))
+    }
+
+    /// What is missing in a part of a stream from the start and asked of nobody else; and whether it is a piece under
+    /// suspicion. The stream keeps it until the thief has brought it: stopped, it could only begin from the start again.
+    fn double(&mut self, request: RequestId, part: ByteRange, id: SourceId) -> Option<(ByteRange, bool)> {
+        let file = self.file.as_ref()?;
+        let others = || self.requests.iter().filter(|(other, _)| **other != request).map(|(_, other)| other.want);
+        let mut free = RangeSet::default();
+        file.received.gaps(part).into_iter().for_each(|gap| free.insert(gap));
+        others().for_each(|want| free.remove(want));
+        let found = free.iter().find_map(|gap| {
+            let piece = file.pieces.at(gap.start)?;
+            let whole = file.pieces.range(piece);
+            if file.blame.contains_key(&piece) {
+                let is_free = self.may_send(piece, id) && others().all(|want| want.intersect(whole).is_empty());
+                return is_free.then_some((whole, true));
+            }
+            let suspect = file.blame.range(piece..).next().map(|(piece, _)| file.pieces.range(*piece).start);
+            Some((ByteRange::new(gap.start, gap.end.min(suspect.unwrap_or(gap.end))), false))
+        });
+        self.file.as_mut()?.overlapped |= found.is_some();
+        found
     }
 
     /// The source whose work lasts longest, other than `id` and such as have a suspect piece: what is left to it, and its speed.
@@ -305,12 +367,4 @@ impl Engine {
         let left = before.sum::<u64>() + self.requests[&request].want.len();
         source.speed(now).map_or(f64::MAX, |speed| left as f64 / speed)
     }
-}
-
-/// How many seconds before its range ends a source is asked for the next: the latency, and the round trips in which the
-/// next answer's window grows to what the source delivers.
-fn lead(latency: Option<Span>, speed: f64) -> f64 {
-    let latency = or_guess(latency).as_secs_f64();
-    let growth = (speed * latency / tuning::FIRST_WINDOW).max(1.0).log2();
-    latency * (1.25 + growth) + tuning::LEAD.as_secs_f64()
 }

@@ -19,22 +19,51 @@ impl Engine {
         // The first question of an outage has time to be answered before the next one goes out beside it.
         let answerable = latency.map_or(Span::from_millis(600), |latency| latency * 4);
         let pause = if source.asked == 1 { answerable.max(tuning::PROBE_EVERY) } else { tuning::PROBE_EVERY };
-        self.probes.insert(request, Probe { source: id, asked: now, manifest });
+        let patient = !self.probes.values().any(|probe| probe.source == id && probe.patient);
+        self.probes.insert(request, Probe { source: id, asked: now, manifest, patient, alone_until: Time::ZERO });
         self.outputs.push_back(Output::Describe { request, source: id, manifest });
-        let patience = tuning::PROBE_PATIENCE.max(or_guess(latency) * (2 * tuning::PATIENCE_ROUND_TRIPS));
+        let usual = tuning::PROBE_PATIENCE.max(or_guess(latency) * (2 * tuning::PATIENCE_ROUND_TRIPS));
+        let patience = if patient { usual.max(tuning::PROBE_PATIENCE_ONCE) } else { usual };
         self.timers.set(Why::Unanswered(request), now + patience);
         self.timers.set(Why::Probe(id), now + pause);
+    }
+
+    /// Asks unless so many questions are open that one more would tell nothing.
+    fn ask_if_few(&mut self, now: Time, id: SourceId) {
+        if self.probes.values().filter(|probe| probe.source == id).count() < tuning::PROBES_AT_ONCE {
+            self.ask(now, id);
+        }
     }
 
     pub(super) fn probe_due(&mut self, now: Time, id: SourceId) {
         if self.sources[id.0].stage != Stage::Seeking {
             return;
         }
-        if self.probes.values().filter(|probe| probe.source == id).count() < tuning::PROBES_AT_ONCE {
+        let of_it = self.probes.values().filter(|probe| probe.source == id);
+        let alone_until = of_it.map(|probe| probe.alone_until).max().unwrap_or(Time::ZERO);
+        if now < alone_until {
+            // It is there and has the question: it is late, not gone.
+            self.timers.set(Why::Probe(id), alone_until);
+        } else if self.probes.values().filter(|probe| probe.source == id).count() < tuning::PROBES_AT_ONCE {
             self.ask(now, id);
         } else {
             self.timers.set(Why::Probe(id), now + tuning::PROBE_EVERY);
         }
+    }
+
+    /// A question is where it belongs. Whoever is too busy to answer gets the more time the more questions it owes: to
+    /// ask again and again what nobody comes to answer would keep all of its clients waiting for ever.
+    pub(super) fn reached(&mut self, now: Time, request: RequestId) {
+        let Some(Probe { source: id, .. }) = self.probes.get(&request).copied() else { return };
+        if self.probes.values().any(|probe| probe.source == id && now < probe.alone_until) {
+            return;
+        }
+        let source = &mut self.sources[id.0];
+        let until = now + (tuning::PROBE_PATIENCE * (1 << source.owed.min(8))).min(tuning::BACKOFF_CAP);
+        source.owed += 1;
+        self.probes.entry(request).and_modify(|probe| probe.alone_until = until);
+        let given_up = self.timers.get(Why::Unanswered(request)).unwrap_or(until);
+        self.timers.set(Why::Unanswered(request), given_up.max(until));
     }
 
     pub(super) fn unanswered(&mut self, now: Time, request: RequestId) {
@@ -65,7 +94,7 @@ impl Engine {
         }
         if cut(&description).is_none() {
             // A length beyond all bounds.
-            self.violated(now, id);
+            self.violated(now, id, CloseReason::Violation);
             return;
         }
         self.forget_hashes(id);
@@ -76,14 +105,25 @@ impl Engine {
         source.description = Some(description);
         source.latency.get_or_insert(now.since(probe.asked) / 2);
         source.heard = now;
-        source.asked = 0;
+        (source.asked, source.owed) = (0, 0);
         source.failed_once = false;
+        source.refusals = 0;
         source.suspected = None;
         source.stage = Stage::Ready;
         self.drop_probes(id);
         self.identify(now);
         if self.sources[id.0].stage == Stage::Ready {
             self.tell(id, SourceState::Alive);
+            self.tell_of_ranges(id);
+        }
+    }
+
+    /// Says once of a source that it has no ranges.
+    pub(super) fn tell_of_ranges(&mut self, id: SourceId) {
+        let source = &mut self.sources[id.0];
+        if source.description.is_some() && !source.has_ranges() && !source.told_no_ranges {
+            source.told_no_ranges = true;
+            self.note(Note::NoRanges { source: id });
         }
     }
 
@@ -106,7 +146,7 @@ impl Engine {
             return;
         }
         match why {
-            CloseReason::Violation => self.violated(now, over.source),
+            CloseReason::Violation | CloseReason::Changed => self.violated(now, over.source, why),
             CloseReason::Complete => self.down(now, over.source, CloseReason::Reset),
             why => self.down(now, over.source, why),
         }
@@ -120,25 +160,43 @@ impl Engine {
         self.sources[id.0].failed_once = true;
         self.tell(id, SourceState::Down(why));
         let pause = match why {
-            CloseReason::Violation | CloseReason::Status(_) => {
+            CloseReason::Violation => {
                 self.sources[id.0].setbacks += 1;
+                self.sources[id.0].violations += 1;
+                let times = self.sources[id.0].violations;
+                if times >= tuning::VIOLATIONS_MAX {
+                    self.set_apart(id, Aside::Violations { times });
+                    return self.identify(now);
+                }
                 self.backoff(id)
             }
-            _ => tuning::PROBE_EVERY,
+            CloseReason::Status(status) => {
+                let source = &mut self.sources[id.0];
+                source.setbacks += 1;
+                source.refusals = if is_refusal(status) { source.refusals + 1 } else { 0 };
+                self.backoff(id)
+            }
+            why => {
+                let source = &mut self.sources[id.0];
+                source.refusals = 0;
+                let quickly = why == CloseReason::Refused && source.asked < tuning::PROBES_QUICK;
+                if quickly { tuning::PROBE_REFUSED_EVERY } else { tuning::PROBE_EVERY }
+            }
         };
         let next = probe.asked + pause;
         let planned = self.timers.get(Why::Probe(id)).unwrap_or(Time::MAX);
         let slower = pause > tuning::PROBE_EVERY;
         self.timers.set(Why::Probe(id), if slower { now + pause } else { planned.min(next.max(now)) });
         self.identify(now);
+        self.fail_if_nobody_is_left();
     }
 
     /// A source breaks the protocol: it is left alone for a while, and set apart if it does nothing else.
-    pub(super) fn violated(&mut self, now: Time, id: SourceId) {
+    pub(super) fn violated(&mut self, now: Time, id: SourceId, why: CloseReason) {
         let source = &mut self.sources[id.0];
         source.violations += 1;
         let times = source.violations;
-        self.down(now, id, CloseReason::Violation);
+        self.down(now, id, why);
         if times >= tuning::VIOLATIONS_MAX {
             self.set_apart(id, Aside::Violations { times });
         }
@@ -171,13 +229,18 @@ impl Engine {
     }
 
     pub(super) fn set_apart(&mut self, id: SourceId, why: Aside) {
+        self.retire(id, why);
+        self.fail_if_nobody_is_left();
+    }
+
+    /// Sets a source apart, also if it is the last one.
+    pub(super) fn retire(&mut self, id: SourceId, why: Aside) {
         self.cancel_requests(id);
         self.drop_probes(id);
         self.forget_hashes(id);
         self.sources[id.0].stage = Stage::Aside;
         self.timers.cancel(Why::Probe(id));
         self.tell(id, SourceState::SetApart(why));
-        self.fail_if_nobody_is_left();
     }
 
     pub(super) fn liveness(&mut self, now: Time, id: SourceId, alive: bool) {
@@ -187,10 +250,14 @@ impl Engine {
             match source.stage {
                 Stage::Seeking => {
                     source.setbacks = 0;
-                    self.ask(now, id);
+                    // However often it is said: its own questions must find room.
+                    if source.asked_on_word.is_none_or(|asked| now.since(asked) >= tuning::PROBE_EVERY) {
+                        source.asked_on_word = Some(now);
+                        self.ask_if_few(now, id);
+                    }
                 }
                 // It may have come back with the right file.
-                Stage::Aside if source.is_apart_for_its_file() => {
+                Stage::Aside if source.is_apart_for_its_file() || source.is_apart_for_the_digest() => {
                     source.stage = Stage::Seeking;
                     source.description = None;
                     self.ask(now, id);
@@ -203,8 +270,11 @@ impl Engine {
                 source.asked = 0;
                 self.ask(now, id);
             } else {
-                source.suspected = Some(now);
-                self.timers.set(Why::Stall(id), now + tuning::STALL_SUSPECT);
+                source.suspected.get_or_insert(now);
+                // Said again and again it must not put the look at the silence off.
+                let due = now + tuning::STALL_SUSPECT;
+                let planned = self.timers.get(Why::Stall(id)).unwrap_or(due);
+                self.timers.set(Why::Stall(id), planned.min(due));
             }
         }
     }
@@ -257,4 +327,9 @@ impl Engine {
             self.release(request);
         }
     }
+}
+
+/// Whether a status means that asking again the same way is of no use (RFC 9110 §15.5), other than later or elsewhere.
+fn is_refusal(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 408 | 409 | 421 | 423 | 425 | 429)
 }

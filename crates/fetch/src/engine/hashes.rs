@@ -16,7 +16,7 @@ use crate::bitmap::Bitmap;
 use crate::journal::{Header, Writer};
 use crate::manifest::Manifest;
 use crate::pieces::PieceIndex;
-use crate::protocol::{Description, Hashes, Note, Output, RequestId, SourceId, Why};
+use crate::protocol::{Description, Expectation, Hashes, Note, Output, RequestId, SourceId, Why};
 use crate::tuning;
 
 impl Engine {
@@ -80,7 +80,8 @@ impl Engine {
     /// Whether a file of which every byte is here must wait, because hashes to check it by are about to come.
     pub(super) fn waits_for_hashes(&mut self, now: Time) -> bool {
         let asked_again = |probe: &super::Probe| probe.manifest && self.sources[probe.source.0].stage == Stage::Ready;
-        if self.awaited.is_empty() && !self.probes.values().any(asked_again) {
+        let is_told = self.told == Expectation::Awaited && self.expected_digest().is_none();
+        if self.awaited.is_empty() && !self.probes.values().any(asked_again) && !is_told {
             return false;
         }
         // Nothing can be wrong with an empty file.
@@ -102,6 +103,10 @@ impl Engine {
             self.outputs.push_back(Output::Cancel { request });
             self.unpublish(id);
             self.note(Note::HashesMissing { source: id });
+        }
+        if self.file.is_some() && self.told == Expectation::Awaited {
+            self.told = Expectation::Nothing;
+            self.note(Note::ExpectationMissing);
         }
         self.identify(now);
     }

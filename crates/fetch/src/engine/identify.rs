@@ -48,12 +48,24 @@ pub(super) struct File {
     pub(super) hashing: BTreeMap<PieceIndex, bool>,
     /// Bytes asked for twice on purpose.
     pub(super) hedged: u64,
+    /// Whether the same bytes were ever asked of two.
+    pub(super) overlapped: bool,
     pub(super) hashing_whole: bool,
     /// Since when nothing but hashes is missing.
     pub(super) waiting: Option<Time>,
 }
 
 impl File {
+    /// Bytes that an earlier run may have left, until their hashes say so.
+    pub(super) fn doubtful_bytes(&self) -> u64 {
+        if !self.rehash_first {
+            // They came in this run, only their hashes came later.
+            return 0;
+        }
+        let hashing = self.hashing.iter().filter(|(_, queued)| **queued).map(|(piece, _)| piece);
+        hashing.chain(&self.rehash).map(|piece| self.pieces.range(*piece).len()).sum()
+    }
+
     /// The manifest, if it can check pieces.
     pub(super) fn piece_hashes(&self) -> Option<&Arc<Manifest>> {
         self.description.manifest().filter(|manifest| manifest.has_pieces())
@@ -81,9 +93,12 @@ impl Engine {
         let Some(ours) = self.file.as_ref().map(|file| file.description.clone()) else { return };
         let (mut odd, mut unsaid) = (Vec::new(), Vec::new());
         for index in 0..self.sources.len() {
+            let Some(theirs) = &self.sources[index].description else { continue };
+            let unexpected = self.is_unexpected(theirs) && !self.is_unexpected(&ours);
+            let why = if unexpected { Some(Aside::Expected) } else { disagreement(&ours, theirs) };
             let source = &mut self.sources[index];
-            let Some(theirs) = &source.description else { continue };
-            match disagreement(&ours, theirs) {
+            let theirs = source.description.as_ref().expect("looked at above");
+            match why {
                 Some(why) if source.stage != Stage::Aside => odd.push((SourceId(index), why)),
                 None if source.is_apart_for_its_file() => {
                     source.stage = Stage::Ready;
@@ -103,11 +118,50 @@ impl Engine {
 
     /// What sources say of their files, except such as are not believed any more.
     fn offers(&self) -> impl Iterator<Item = &Description> {
-        self.sources.iter().filter_map(|source| {
-            let apart_for_conduct =
-                matches!(source.told, SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. }));
-            source.description.as_ref().filter(|offer| !apart_for_conduct && cut(offer).is_some())
-        })
+        let believed = || {
+            self.sources.iter().filter_map(|source| {
+                let is_apart = matches!(
+                    source.told,
+                    SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. } | Aside::Expected)
+                );
+                source.description.as_ref().filter(|offer| !is_apart && cut(offer).is_some())
+            })
+        };
+        // While nobody has the expected file, what there is is fetched: the end will tell.
+        let somebody_may_have_it = believed().any(|offer| !self.is_unexpected(offer));
+        believed().filter(move |offer| !(somebody_may_have_it && self.is_unexpected(offer)))
+    }
+
+    /// Whether an offer is known not to be the file that the user wants.
+    pub(super) fn is_unexpected(&self, offer: &Description) -> bool {
+        let published = offer.manifest().and_then(|manifest| manifest.whole());
+        self.config.expect.zip(published).is_some_and(|(expected, published)| expected != published)
+    }
+
+    /// What was fetched is not the expected file. If others offer another one, goes on with that.
+    pub(super) fn try_another_file(&mut self, now: Time) -> bool {
+        let Some(ours) = self.file.as_ref().map(|file| file.description.clone()) else { return false };
+        let is_alternative = |offer: &Description| disagreement(&ours, offer).is_some() && !self.is_unexpected(offer);
+        if !self.offers().any(is_alternative) {
+            return false;
+        }
+        let disproved: Vec<SourceId> = (0..self.sources.len())
+            .filter(|index| {
+                let source = &self.sources[*index];
+                let same = source.description.as_ref().is_some_and(|theirs| disagreement(&ours, theirs).is_none());
+                same && source.stage != Stage::Aside
+            })
+            .map(SourceId)
+            .collect();
+        for id in disproved {
+            self.retire(id, Aside::Expected);
+        }
+        let best = self.counted().into_iter().rev().max_by_key(|(votes, _)| *votes).map(|(_, best)| best.clone());
+        if let Some(best) = best {
+            self.adopt(now, best);
+        }
+        self.identify(now);
+        true
     }
 
     /// How many sources may mean this file.
@@ -134,7 +188,8 @@ impl Engine {
         let (most, best) = best?;
         if let Some(file) = &self.file {
             let is_another = disagreement(&file.description, best).is_some();
-            return (is_another && most > self.votes(&file.description)).then(|| best.clone());
+            let is_wrong = self.is_unexpected(&file.description) && !self.is_unexpected(best);
+            return (is_wrong || is_another && most > self.votes(&file.description)).then(|| best.clone());
         }
         let Some(remains) = &self.config.remains else { return Some(best.clone()) };
         let replay = journal::replay(&remains.journal);
@@ -234,6 +289,7 @@ impl Engine {
             rehash_first: true,
             hashing: BTreeMap::new(),
             hedged: 0,
+            overlapped: false,
             hashing_whole: false,
             waiting: None,
         });
@@ -320,6 +376,12 @@ pub(super) fn disagreement(ours: &Description, theirs: &Description) -> Option<A
         && let Some(same) = if Arc::ptr_eq(our, their) { Some(true) } else { our.same_hashes(their) }
     {
         return (!same).then_some(Aside::Hashes);
+    }
+    // Servers make tags of what they please, nginx of one thing and Apache of another. Where hashes tell of every piece
+    // whose it is, tags need not.
+    let is_checkable = |offer: &Description| offer.manifest().is_some_and(|manifest| manifest.has_pieces());
+    if is_checkable(ours) || is_checkable(theirs) {
+        return None;
     }
     match (&ours.validator, &theirs.validator) {
         (Some(our), Some(their)) if our != their => Some(Aside::Validator { ours: our.clone(), theirs: their.clone() }),

@@ -24,7 +24,9 @@ pub use status::{Config, Progress, Remains, SourceStatus};
 
 use crate::manifest::Digest;
 use crate::pieces::ByteRange;
-use crate::protocol::{Failure, Generation, Input, Note, Outcome, Output, RequestId, SourceId, SourceState, Why};
+use crate::protocol::{
+    Expectation, Failure, Generation, Input, Note, Outcome, Output, RequestId, SourceId, SourceState, Why,
+};
 use crate::tuning;
 
 use identify::File;
@@ -41,6 +43,8 @@ use source::{Source, Stage};
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
+    /// What somebody who is no source says of the hash of the whole.
+    told: Expectation,
     sources: Vec<Source>,
     /// Describing requests.
     probes: BTreeMap<RequestId, Probe>,
@@ -64,6 +68,10 @@ struct Probe {
     source: SourceId,
     asked: Time,
     manifest: bool,
+    /// Whether it is given more time than the others.
+    patient: bool,
+    /// Until when no other is asked beside it, because its source is known to be there.
+    alone_until: Time,
 }
 
 /// A range being fetched.
@@ -77,6 +85,8 @@ struct Request {
     /// Where the answer itself will end.
     answer_end: u64,
     opened: Time,
+    /// Whether it was asked for when the source had nothing else to send, so that its delay is the source's latency.
+    undisturbed: bool,
     /// Whether the head of the answer came.
     accepted: bool,
     /// Whether it was chosen for a piece under suspicion, to bring it whole; only a hedge may come to help.
@@ -88,6 +98,7 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         Engine {
             config,
+            told: Expectation::Nothing,
             sources: Vec::new(),
             probes: BTreeMap::new(),
             awaited: BTreeMap::new(),
@@ -129,7 +140,7 @@ impl Engine {
         let file = self.file.as_ref();
         Progress {
             length: file.map(|file| file.pieces.length()),
-            here: file.map_or(0, |file| file.received.bytes()),
+            here: file.map_or(0, |file| file.received.bytes() - file.doubtful_bytes()),
             recorded: file.map_or(0, |file| file.recorded_bytes),
             received: self.received,
             wasted: self.wasted,
@@ -163,7 +174,10 @@ impl Engine {
     }
 
     fn expected_digest(&self) -> Option<Digest> {
-        self.config.expect.or_else(|| self.file.as_ref().and_then(File::published_whole))
+        let published = || self.file.as_ref().and_then(File::published_whole);
+        let told = if let Expectation::Digest(digest) = self.told { Some(digest) } else { None };
+        let in_pieces = self.file.as_ref().is_some_and(|file| file.piece_hashes().is_some());
+        self.config.expect.or_else(published).or(told.filter(|_| !in_pieces))
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -179,8 +193,11 @@ impl Engine {
         self.outputs.push_back(Output::Finished(outcome));
     }
 
+    /// Sources that refuse are asked again as long as there is another one; but if nobody does anything else, waiting is
+    /// of no use.
     fn fail_if_nobody_is_left(&mut self) {
-        let nobody = self.sources.iter().all(|source| source.stage == Stage::Aside);
+        let lost = |source: &Source| source.stage == Stage::Aside || source.refusals >= tuning::REFUSALS_MAX;
+        let nobody = self.sources.iter().all(lost);
         if nobody && !self.sources.is_empty() && !self.finished {
             self.finish(Outcome::Failed(Failure::NoSource));
         }
@@ -198,12 +215,14 @@ impl Machine for Engine {
         }
         match input {
             Input::Described { request, description } => self.described(now, request, description),
+            Input::Reached { request } => self.reached(now, request),
             Input::Hashes { request, manifest } => self.hashes_came(now, request, manifest),
             Input::Opened { request, head } => self.opened(now, request, &head),
             Input::Body { request, bytes } => self.body(now, request, &bytes),
             Input::Closed { request, why } => self.closed(now, request, why),
             Input::Liveness { source, alive } => self.liveness(now, source, alive),
-            Input::Expect(digest) => _ = self.config.expect.get_or_insert(digest),
+            Input::Expect(told) => self.told = told,
+            Input::Held { request } => self.held(now, request),
             Input::Written { generation, offset, len } if generation == self.generation => {
                 self.written(now, offset, len);
             }
@@ -213,7 +232,9 @@ impl Machine for Engine {
             Input::Hashed { generation, piece, digest } if generation == self.generation => {
                 self.hashed(now, piece, digest);
             }
-            Input::FileHashed { generation, digest } if generation == self.generation => self.file_hashed(digest),
+            Input::FileHashed { generation, digest } if generation == self.generation => {
+                self.file_hashed(now, digest);
+            }
             Input::Synced { generation } if generation == self.generation => self.synced(now),
             // Answers about a file that was given up.
             Input::Written { .. } | Input::Hashed { .. } | Input::FileHashed { .. } | Input::Synced { .. } => {}

@@ -5,7 +5,7 @@ use machine::Time;
 
 use super::{Engine, Request};
 use crate::pieces::ByteRange;
-use crate::protocol::{Head, Output, RequestId, SourceId};
+use crate::protocol::{CloseReason, Head, Output, RequestId, SourceId};
 
 impl Engine {
     pub(super) fn opened(&mut self, now: Time, request: RequestId, head: &Head) {
@@ -19,7 +19,7 @@ impl Engine {
         {
             // The file changed on this server: learn what it is now before anything is taken from it.
             source.description = None;
-            self.down(now, id, crate::CloseReason::Violation);
+            self.violated(now, id, CloseReason::Changed);
             return;
         }
         if head.range.start != asked.start {
@@ -27,17 +27,18 @@ impl Engine {
             if let Some(known) = source.description.as_mut().filter(|_| whole) {
                 // It has no ranges after all: it may still be of use as one stream.
                 known.ranges = false;
+                self.tell_of_ranges(id);
                 self.cancel(request);
             } else {
-                self.violated(now, id);
+                self.violated(now, id, CloseReason::Violation);
             }
             return;
         }
-        if source.requests.first() == Some(&request) {
+        if asked.undisturbed {
             source.meter.begin(now);
+            let latency = now.since(asked.opened);
+            source.latency = Some(source.latency.map_or(latency, |known| (known * 3 + latency) / 4));
         }
-        let latency = now.since(asked.opened);
-        source.latency = Some(source.latency.map_or(latency, |known| (known * 3 + latency) / 4));
         source.heard = now;
         let Some(asked) = self.requests.get_mut(&request) else { return };
         asked.accepted = true;
@@ -59,7 +60,7 @@ impl Engine {
         let id = asked.source;
         if !asked.accepted {
             self.wasted += len;
-            self.violated(now, id);
+            self.violated(now, id, CloseReason::Violation);
             return;
         }
         let at = asked.want.start;
@@ -86,10 +87,17 @@ impl Engine {
             self.release(request);
         }
         if oversized {
-            self.violated(now, id);
+            self.violated(now, id, CloseReason::Violation);
         }
-        if self.file.as_ref().is_some_and(|file| file.hedged > 0) {
+        if self.file.as_ref().is_some_and(|file| file.overlapped) {
             self.cancel_overtaken();
+        }
+    }
+
+    /// Its source is alive, though nothing of it is handed on.
+    pub(super) fn held(&mut self, now: Time, request: RequestId) {
+        if let Some(asked) = self.requests.get(&request).filter(|asked| asked.accepted) {
+            self.sources[asked.source.0].heard = now;
         }
     }
 
@@ -119,8 +127,15 @@ impl Engine {
         fresh
     }
 
-    /// Stops requests whose bytes another one has brought.
+    /// Stops requests whose bytes another one has brought, and streams before bytes of which all are here.
     fn cancel_overtaken(&mut self) {
+        if let Some(file) = &self.file {
+            let sources = &self.sources;
+            for stream in self.requests.values_mut().filter(|request| !sources[request.source.0].has_ranges()) {
+                let missing_to = file.received.gaps(stream.want).last().map_or(stream.want.start, |gap| gap.end);
+                stream.want = ByteRange::new(stream.want.start, missing_to);
+            }
+        }
         let Some(file) = &self.file else { return };
         let overtaken = |request: &Request| file.received.contains(request.want);
         let over: Vec<RequestId> = self.requests.iter().filter(|(_, r)| overtaken(r)).map(|(id, _)| *id).collect();

@@ -25,16 +25,26 @@ pub(super) struct Source {
     pub(super) solo_until: Time,
     /// Questions asked since it last answered.
     pub(super) asked: u32,
+    /// When it was last asked because a check server called it alive.
+    pub(super) asked_on_word: Option<Time>,
+    /// Questions in a row that reached it one after the other, and were not answered.
+    pub(super) owed: u32,
     /// Whether a question of this outage has failed.
     pub(super) failed_once: bool,
     /// Attempts in a row that delivered nothing.
     pub(super) setbacks: u32,
     pub(super) violations: u32,
+    /// Questions in a row that it answered with a status that is there to stay.
+    pub(super) refusals: u32,
+    /// Whether it was said that it has no ranges.
+    pub(super) told_no_ranges: bool,
     /// Questions for hashes in a row that broke off.
     pub(super) hashes_failed: u32,
     pub(super) corrupt: u32,
-    /// Ranges that it was asked for.
+    /// Ranges that it was asked for since it was last down.
     pub(super) opens: u32,
+    /// When it was asked for the first of them.
+    pub(super) began: Time,
     pub(super) received: u64,
 }
 
@@ -62,12 +72,17 @@ impl Source {
             suspected: None,
             solo_until: Time::ZERO,
             asked: 0,
+            asked_on_word: None,
+            owed: 0,
             failed_once: false,
             setbacks: 0,
             violations: 0,
+            refusals: 0,
+            told_no_ranges: false,
             hashes_failed: 0,
             corrupt: 0,
             opens: 0,
+            began: now,
             received: 0,
         }
     }
@@ -81,6 +96,15 @@ impl Source {
         Some((rate / (1.0 + excess / 0.02)).max(1.0))
     }
 
+    /// For how many seconds it should have work asked for: the time that a question takes to be answered, and some for
+    /// what delays either. More while TCP's window grows: what was measured is less than what comes.
+    pub(super) fn lead(&self, now: Time) -> f64 {
+        let latency = super::or_guess(self.latency);
+        let lead = latency.as_secs_f64() * 1.25 + tuning::LEAD.as_secs_f64();
+        let grows = now.since(self.began) < latency * tuning::GROWTH_ROUND_TRIPS;
+        if grows { lead * tuning::GROWTH } else { lead }
+    }
+
     /// Whether it has been silent for longer than it usually is.
     pub(super) fn is_hesitant(&self, now: Time) -> bool {
         let usual = Span::from_millis(100).max(self.meter.gap() * 4).max(super::or_guess(self.latency) * 2);
@@ -90,6 +114,11 @@ impl Source {
     /// Whether it is set apart for what it offers, not for what it did.
     pub(super) fn is_apart_for_its_file(&self) -> bool {
         matches!(self.told, SourceState::SetApart(Aside::Length { .. } | Aside::Validator { .. } | Aside::Hashes))
+    }
+
+    /// Whether it is set apart because its file is known not to be the expected one.
+    pub(super) fn is_apart_for_the_digest(&self) -> bool {
+        matches!(self.told, SourceState::SetApart(Aside::Expected))
     }
 
     pub(super) fn has_ranges(&self) -> bool {

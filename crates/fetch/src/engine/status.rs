@@ -14,7 +14,8 @@ pub struct Config {
     pub expect: Option<Digest>,
     /// What an earlier run left.
     pub remains: Option<Remains>,
-    /// In how many ranges to fetch the file at least; absent: as measured speeds suggest.
+    /// In how many ranges to fetch the file at least: none is longer than its length divided by this, rounded up, but for
+    /// a piece that failed its hash. Absent: as measured speeds suggest.
     pub segments: Option<u32>,
 }
 

@@ -3,7 +3,7 @@
 use machine::Time;
 
 use super::Engine;
-use super::source::Stage;
+use super::source::{Source, Stage};
 use crate::manifest::Digest;
 use crate::pieces::{ByteRange, PieceIndex};
 use crate::protocol::{Aside, Failure, Integrity, Note, Outcome, Output, SourceId, Why};
@@ -11,9 +11,9 @@ use crate::tuning;
 
 impl Engine {
     pub(super) fn written(&mut self, now: Time, offset: u64, len: u64) {
+        self.relieve(now, len);
         let Some(file) = &mut self.file else { return };
         let range = ByteRange::new(offset, offset.saturating_add(len));
-        file.backlog = file.backlog.saturating_sub(len);
         let mut whole = Vec::new();
         for piece in file.pieces.touching(range) {
             let bytes = file.pieces.range(piece);
@@ -33,6 +33,18 @@ impl Engine {
             } else {
                 self.record(now, piece);
             }
+        }
+    }
+
+    /// The disk has taken this much. While it was behind nobody was heard, which is no silence of theirs.
+    pub(super) fn relieve(&mut self, now: Time, len: u64) {
+        let was_behind = !self.wants_body();
+        if let Some(file) = &mut self.file {
+            file.backlog = file.backlog.saturating_sub(len);
+        }
+        if was_behind && self.wants_body() {
+            let busy = self.sources.iter_mut().filter(|source| !source.requests.is_empty());
+            busy.for_each(|source| source.heard = now);
         }
     }
 
@@ -155,6 +167,10 @@ impl Engine {
         if file.recorded.count() < file.pieces.count() || file.hashing_whole || self.finished {
             return;
         }
+        // Hashes of nothing vouch for nothing.
+        if (file.piece_hashes().is_none() || file.pieces.length() == 0) && self.may_be_outvoted() {
+            return;
+        }
         if file.piece_hashes().is_none() && self.waits_for_hashes(now) {
             return;
         }
@@ -169,15 +185,23 @@ impl Engine {
         self.finish(Outcome::Complete { integrity });
     }
 
-    pub(super) fn file_hashed(&mut self, found: Digest) {
+    /// Whether a file that nothing vouches for may yet turn out to be another one than most sources have: one that was
+    /// small enough to be whole before they answered.
+    fn may_be_outvoted(&self) -> bool {
+        let unheard =
+            |source: &Source| source.description.is_none() && !source.failed_once && source.stage != Stage::Aside;
+        self.expected_digest().is_none() && self.sources.iter().any(unheard)
+    }
+
+    pub(super) fn file_hashed(&mut self, now: Time, found: Digest) {
+        let Some(file) = self.file.as_mut().filter(|file| file.hashing_whole) else { return };
+        // What was expected may have been taken back meanwhile.
+        file.hashing_whole = false;
         let Some(expected) = self.expected_digest() else { return };
-        if !self.file.as_ref().is_some_and(|file| file.hashing_whole) {
-            return;
+        if found == expected {
+            self.finish(Outcome::Complete { integrity: Integrity::Whole });
+        } else if !self.try_another_file(now) {
+            self.finish(Outcome::Failed(Failure::Digest { found, expected }));
         }
-        self.finish(if found == expected {
-            Outcome::Complete { integrity: Integrity::Whole }
-        } else {
-            Outcome::Failed(Failure::Digest { found, expected })
-        });
     }
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    nodes::run_role("file-server", std::env::args_os().skip(1)).into()
+    nodes::roles::main("file-server")
 }

@@ -15,12 +15,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use machine::Span;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::board::{Board, ServerView};
+use super::board::{Board, Change, FileView, ServerView};
 use crate::clock;
 use crate::http::listen::connections_that_fit;
 
@@ -86,9 +87,9 @@ fn answer(request: &Request<Incoming>, board: &Arc<Board>, interval: Span) -> Re
 
 /// The state of all, then every change, as server-sent events (WHATWG HTML §9.2).
 fn follow(board: &Arc<Board>, interval: Span) -> Body {
-    let (views, changes) = board.follow();
-    let first: String = views.iter().map(event).collect();
-    let listener = Listener { board: Arc::clone(board), changes, first: Some(first) };
+    // Subscribed first, so that no change falls between.
+    let changes = board.changes();
+    let listener = Listener { first: Some(everything(board)), board: Arc::clone(board), changes };
     let frames = stream::unfold(listener, move |mut listener| async move {
         let text = listener.next(interval).await;
         Some((Ok(Frame::data(Bytes::from(text))), listener))
@@ -98,7 +99,7 @@ fn follow(board: &Arc<Board>, interval: Span) -> Body {
 
 struct Listener {
     board: Arc<Board>,
-    changes: Receiver<usize>,
+    changes: Receiver<Change>,
     first: Option<String>,
 }
 
@@ -109,18 +110,32 @@ impl Listener {
         }
         let deadline = clock::instant(clock::now() + interval);
         match tokio::time::timeout_at(deadline, self.changes.recv()).await {
-            Ok(Ok(server)) => self.board.views().get(server).map(event).unwrap_or_default(),
+            Ok(Ok(Change::Server(server))) => self.board.views().get(server).map(server_event).unwrap_or_default(),
+            Ok(Ok(Change::File)) => self.board.file().as_ref().map(file_event).unwrap_or_default(),
             // Too slow for single changes: everything again.
-            Ok(Err(RecvError::Lagged(_))) => self.board.views().iter().map(event).collect(),
+            Ok(Err(RecvError::Lagged(_))) => everything(&self.board),
             // The board holds the sender, and this holds the board.
             Ok(Err(RecvError::Closed)) | Err(_) => String::from(":\n\n"),
         }
     }
 }
 
-fn event(view: &ServerView) -> String {
+/// What is known of the file comes first: a listener that fetches it may be about to need it.
+fn everything(board: &Board) -> String {
+    board.file().iter().map(file_event).chain(board.views().iter().map(server_event)).collect()
+}
+
+fn server_event(view: &ServerView) -> String {
+    event("server", view)
+}
+
+fn file_event(view: &FileView) -> String {
+    event("file", view)
+}
+
+fn event(kind: &str, view: &impl Serialize) -> String {
     let data = serde_json::to_string(view).expect("its keys are strings");
-    format!("event: server\ndata: {data}\n\n")
+    format!("event: {kind}\ndata: {data}\n\n")
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {

@@ -5,6 +5,7 @@
 //! next. A server is alive when it *answers*: the kernel of a frozen process still accepts connections.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::clock;
 use crate::http::Url;
-use crate::http::dial::dial;
+use crate::http::dial;
 
 /// Between two attempts to connect to a server that does not answer.
 const DIAL_EVERY: Duration = Duration::from_millis(50);
@@ -32,13 +33,14 @@ const DIAL_PATIENCE: Duration = Duration::from_millis(1200);
 /// Answers to questions have no body; heads larger than this are not read.
 const LONGEST_HEAD: usize = 16 << 10;
 
-/// Watches for ever; `tell` hears of every finding, also when it is not new.
-pub(crate) async fn watch(url: &Url, interval: Span, mut tell: impl FnMut(bool)) {
+/// Watches for ever; `tell` hears of every finding, also when it is not new, and where the server was reached.
+pub(crate) async fn watch(url: &Url, interval: Span, mut tell: impl FnMut(bool, Option<SocketAddr>)) {
     let interval = Duration::from(interval);
     loop {
         let stream = connect(url).await;
-        let why = accompany(stream, url, interval, &mut tell).await;
-        tell(false);
+        let peer = stream.peer_addr().ok();
+        let why = accompany(stream, url, interval, &mut |alive| tell(alive, peer)).await;
+        tell(false, peer);
         tracing::debug!(%url, why = %why, "lost");
         // One that answers and closes each connection must not be asked without pause.
         tokio::time::sleep_until(in_future(DIAL_EVERY)).await;
@@ -50,7 +52,7 @@ pub(crate) async fn watch(url: &Url, interval: Span, mut tell: impl FnMut(bool))
 async fn connect(url: &Url) -> TcpStream {
     let mut attempts = FuturesUnordered::new();
     loop {
-        attempts.push(timeout_at(in_future(DIAL_PATIENCE), dial(url)));
+        attempts.push(timeout_at(in_future(DIAL_PATIENCE), dial::connect(url)));
         let next = in_future(DIAL_EVERY);
         while let Ok(Some(ended)) = timeout_at(next, attempts.next()).await {
             match ended {

@@ -4,17 +4,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fetch::serve::parse_content_range;
 use fetch::{Description, Hashes, Input, Manifest, Validator};
-use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LINK, LOCATION,
+    RETRY_AFTER,
+};
 
-use super::link::{Exchange, Link};
+use super::link::{Lane, Link};
 use super::range::Outlet;
 use super::trouble::Trouble;
 use crate::http::Url;
+use crate::http::connection::Answer;
 use crate::http::url::decode;
 use crate::{clock, metalink};
 
@@ -39,7 +42,7 @@ pub(crate) async fn describe(link: &Link, manifest: bool, outlet: &Outlet) -> Re
     let mut guessed = pin!(hashes(link, &guess, &link.url));
     let mut early = None;
     let found = {
-        let mut located = pin!(locate(link));
+        let mut located = pin!(locate(link, Some(outlet)));
         loop {
             tokio::select! {
                 biased;
@@ -51,41 +54,64 @@ pub(crate) async fn describe(link: &Link, manifest: bool, outlet: &Outlet) -> Re
     link.set_resolved(found.url.clone());
     let guessed_right = likely && found.hashes_at == guess;
     let (description, asked) = (found.description, guessed_right && early.is_none());
+    let length = description.length;
     let hashes = match early {
         _ if !manifest => Hashes::Unpublished,
-        Some(Ok(manifest)) if guessed_right => manifest.map_or(Hashes::Unpublished, Hashes::Published),
+        Some(Ok(manifest)) if guessed_right => {
+            fitting(link, manifest, length).map_or(Hashes::Unpublished, Hashes::Published)
+        }
         _ => Hashes::Awaited,
     };
     let follow = hashes == Hashes::Awaited;
     outlet.put(Input::Described { request, description: Description { hashes, ..description } }).await;
     if follow {
         let manifest = if asked { guessed.await? } else { self::hashes(link, &found.hashes_at, &found.url).await? };
-        outlet.put(Input::Hashes { request, manifest }).await;
+        outlet.put(Input::Hashes { request, manifest: fitting(link, manifest, length) }).await;
     }
     Ok(())
 }
 
+/// Hashes of a file of this length; none that are of another one.
+fn fitting(link: &Link, manifest: Option<Arc<Manifest>>, length: u64) -> Option<Arc<Manifest>> {
+    let described = manifest.as_ref()?.pieces().length();
+    if described != length {
+        link.remark(&format!("its Metalink is of no use: it describes {described} bytes, and the file has {length}"));
+    }
+    manifest.filter(|_| described == length)
+}
+
 /// Where a file is and what its server says of it.
-struct Found {
-    url: Url,
-    hashes_at: Url,
+pub(super) struct Found {
+    pub(super) url: Url,
+    pub(super) hashes_at: Url,
+    pub(super) disposition: Option<Vec<u8>>,
     description: Description,
 }
 
 /// Follows redirects to the file. Asks for one byte rather than by HEAD: the answer shows whether ranges work, and some
 /// servers know no HEAD.
-async fn locate(link: &Link) -> Result<Found, Trouble> {
+pub(super) async fn locate(link: &Link, outlet: Option<&Outlet>) -> Result<Found, Trouble> {
     let mut url = link.url.clone();
     for _ in 0..=MOST_REDIRECTS {
-        let exchange = link.get(&url, &[("range", "bytes=0-0".to_owned())]).await?;
-        let (status, headers) = (exchange.response.status(), exchange.response.headers().clone());
+        let fields = [("range", "bytes=0-0".to_owned())];
+        let asked = link.get_telling(&url, &fields, Lane::Own, outlet).await;
+        if asked.is_err() && url != link.url {
+            // What is wrong is wrong there.
+            link.remark(&format!("it redirected to {url}"));
+        }
+        let answer = asked?;
+        let (status, headers) = (answer.head.status(), answer.head.headers().clone());
         let length = length(status, &headers)?;
         if status != StatusCode::OK {
-            read_short(link, exchange).await;
+            read_short(answer).await;
         }
         let Some(length) = length else {
             let location = text(&headers, &LOCATION).ok_or(Trouble::Status(status))?;
-            url = url.join(location).map_err(|error| Trouble::Violation(format!("it redirects badly: {error}")))?;
+            let to = url.join(location).map_err(|error| Trouble::Violation(format!("it redirects badly: {error}")))?;
+            if url.is_tls() && !to.is_tls() {
+                return Err(Trouble::Violation(format!("it redirects from https to {to}, where anybody may answer")));
+            }
+            url = to;
             continue;
         };
         let validator = text(&headers, &ETAG).and_then(Validator::parse);
@@ -94,7 +120,8 @@ async fn locate(link: &Link) -> Result<Found, Trouble> {
         let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         let advertised = links.filter_map(described_by).find_map(|reference| url.join(reference).ok());
         let hashes_at = advertised.unwrap_or_else(|| url.with_suffix(metalink::SUFFIX));
-        return Ok(Found { url, hashes_at, description });
+        let disposition = headers.get(CONTENT_DISPOSITION).map(|value| value.as_bytes().to_vec());
+        return Ok(Found { url, hashes_at, disposition, description });
     }
     Err(Trouble::Violation(format!("it redirects more than {MOST_REDIRECTS} times")))
 }
@@ -119,21 +146,29 @@ fn length(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, Troubl
 async fn hashes(link: &Link, place: &Url, url: &Url) -> Result<Option<Arc<Manifest>>, Trouble> {
     let mut pause = HASHES_AGAIN;
     loop {
-        let exchange = link.get(place, &[]).await?;
-        let status = exchange.response.status();
-        let again = status == StatusCode::SERVICE_UNAVAILABLE && exchange.response.headers().contains_key(RETRY_AFTER);
+        let answer = link.get(place, &[], Lane::Own).await?;
+        let status = answer.head.status();
+        let again = status == StatusCode::SERVICE_UNAVAILABLE && answer.head.headers().contains_key(RETRY_AFTER);
         if status == StatusCode::OK {
-            let Some(document) = read(link, exchange, metalink::LONGEST).await? else { return Ok(None) };
+            let is_said_to_be =
+                text(answer.head.headers(), &CONTENT_TYPE).is_some_and(|kind| kind == metalink::MEDIA_TYPE);
+            let Some(document) = read(answer, metalink::LONGEST).await? else {
+                link.remark(&format!("its Metalink is of no use: it has more than {} bytes", metalink::LONGEST));
+                return Ok(None);
+            };
             let name = String::from_utf8_lossy(&decode(url.file_name())).into_owned();
             return match metalink::read(&document, &name) {
                 Ok(manifest) => Ok(Some(Arc::new(manifest))),
                 Err(error) => {
-                    tracing::info!(source = link.name, error = &error as &dyn std::error::Error, "no use of {place}");
+                    // Some servers have an answer to everything: that is no Metalink.
+                    if is_said_to_be || metalink::looks_like_one(&document) {
+                        link.remark(&format!("its Metalink is of no use: {error}"));
+                    }
                     Ok(None)
                 }
             };
         }
-        read_short(link, exchange).await;
+        read_short(answer).await;
         if !again {
             return Ok(None);
         }
@@ -158,22 +193,20 @@ fn described_by(value: &str) -> Option<&str> {
 }
 
 /// Reads a body that does not matter, if it is short, so that its connection can be used again.
-async fn read_short(link: &Link, exchange: Exchange) {
-    let _ = read(link, exchange, SHORT_BODY).await;
+async fn read_short(answer: Answer) {
+    let _ = read(answer, SHORT_BODY).await;
 }
 
 /// The whole body; `None` if it is longer than `most` bytes.
-async fn read(link: &Link, mut exchange: Exchange, most: usize) -> Result<Option<Bytes>, Trouble> {
-    match Limited::new(exchange.response.body_mut(), most).collect().await {
-        Ok(body) => {
-            link.keep(exchange);
-            Ok(Some(body.to_bytes()))
+pub(super) async fn read(mut answer: Answer, most: usize) -> Result<Option<Bytes>, Trouble> {
+    let mut body = BytesMut::new();
+    while let Some(bytes) = answer.chunk().await? {
+        if body.len() + bytes.len() > most {
+            return Ok(None);
         }
-        Err(error) => match error.downcast::<hyper::Error>() {
-            Ok(error) => Err(Trouble::Http(*error)),
-            Err(_) => Ok(None),
-        },
+        body.extend_from_slice(&bytes);
     }
+    Ok(Some(body.freeze()))
 }
 
 /// The one value of a field; `None` if it is missing, said twice or not text.
@@ -185,7 +218,30 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_link_or_length_panics(value: String, parts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+            const PARTS: [&str; 12] =
+                ["<", ">", ";", ",", "=", "\"", " ", "rel", "describedby", "type", "é", "application/metalink4+xml"];
+            let built: String = parts.iter().map(|part| PARTS[part.index(PARTS.len())]).collect();
+            for value in [value, built] {
+                if let Some(reference) = described_by(&value) {
+                    prop_assert!(value.contains(reference));
+                    let _ = Url::new("a", 80, "/b").join(reference);
+                }
+                if let Ok(value) = hyper::header::HeaderValue::from_str(&value) {
+                    let headers = HeaderMap::from_iter([(CONTENT_RANGE, value.clone()), (CONTENT_LENGTH, value)]);
+                    for status in [200, 206, 302, 416, 500] {
+                        let _ = length(StatusCode::from_u16(status).unwrap(), &headers);
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_metalink_is_found_among_links() {

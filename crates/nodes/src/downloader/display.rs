@@ -5,24 +5,18 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 
 use fetch::{Aside, Engine, Integrity, Note, SourceState};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use machine::{Span, Time};
 
+use super::bars::Bars;
 use super::link::Link;
 use super::{Args, Format};
 
-/// Between two looks at the bars.
-const DRAW_EVERY: Span = Span::from_millis(100);
-
-/// Shows one download.
+/// Shows one download: bars on stderr if that is a terminal; metric lines on stdout, unless that is the same terminal; with
+/// `--format json` neither.
 #[derive(Debug)]
-pub(crate) enum Display {
-    /// Nothing but the facts, on stderr.
-    Facts,
-    /// Metric lines on stdout.
-    Lines(Lines),
-    /// Bars on the terminal.
-    Bars(Bars),
+pub(crate) struct Display {
+    lines: Option<Lines>,
+    bars: Option<Bars>,
 }
 
 /// The speed of each server and their sum, every so often.
@@ -35,55 +29,54 @@ pub(crate) struct Lines {
     before: Vec<u64>,
 }
 
-/// A bar for the whole and one line for each source.
-#[derive(Debug)]
-pub(crate) struct Bars {
-    all: MultiProgress,
-    whole: ProgressBar,
-    sources: Vec<ProgressBar>,
-    due: Time,
-}
-
 impl Display {
     pub(crate) fn new(args: &Args, now: Time) -> Self {
         if args.format == Format::Json {
-            return Display::Facts;
+            return Display { lines: None, bars: None };
         }
-        if std::io::stderr().is_terminal() {
-            let all = MultiProgress::new();
-            let style = "{bar:40.green} {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-            let whole = all.add(ProgressBar::new(0));
-            whole.set_style(ProgressStyle::with_template(style).expect("a fixed template is valid"));
-            return Display::Bars(Bars { all, whole, sources: Vec::new(), due: now });
-        }
+        let bars = std::io::stderr().is_terminal().then(|| Bars::new(now));
         let interval = args.interval;
-        Display::Lines(Lines { interval, due: now + interval, began: now, before: Vec::new() })
+        let lines = (bars.is_none() || !std::io::stdout().is_terminal()).then(|| Lines {
+            interval,
+            due: now + interval,
+            began: now,
+            before: Vec::new(),
+        });
+        Display { lines, bars }
     }
 
     /// When [`Display::draw`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        match self {
-            Display::Facts => None,
-            Display::Lines(lines) => Some(lines.due),
-            Display::Bars(bars) => Some(bars.due),
-        }
+        let lines = self.lines.as_ref().map(|lines| lines.due);
+        lines.into_iter().chain(self.bars.as_ref().map(Bars::due)).min()
     }
 
     /// Shows how far it is, if that is due or it is the `last` time.
     pub(crate) fn draw(&mut self, now: Time, engine: &Engine, links: &[Arc<Link>], last: bool) {
-        match self {
-            Display::Lines(lines) if now >= lines.due || last => lines.print(now, engine),
-            Display::Bars(bars) if now >= bars.due || last => bars.draw(now, engine, links, last),
-            _ => {}
+        if let Some(lines) = self.lines.as_mut().filter(|lines| now >= lines.due || last) {
+            lines.print(now, engine);
+        }
+        if let Some(bars) = self.bars.as_mut().filter(|bars| now >= bars.due() || last) {
+            bars.draw(now, engine, links, last);
+        }
+    }
+
+    /// The last look, when the user stopped it.
+    pub(crate) fn leave(&mut self, now: Time, engine: &Engine) {
+        if let Some(lines) = &mut self.lines {
+            lines.print(now, engine);
+        }
+        if let Some(bars) = &mut self.bars {
+            bars.leave();
         }
     }
 
     /// One line about something that happened.
     pub(crate) fn say(&self, line: &str) {
-        match self {
-            // A terminal that is gone is no reason to stop.
-            Display::Bars(bars) => _ = bars.all.println(line),
-            Display::Facts | Display::Lines(_) => _ = writeln!(std::io::stderr(), "{line}"),
+        match &self.bars {
+            Some(bars) => bars.say(line),
+            // A reader that is gone is no reason to stop.
+            None => _ = writeln!(std::io::stderr(), "{line}"),
         }
     }
 
@@ -111,6 +104,13 @@ impl Display {
             Note::HashesMissing { source } => {
                 format!("{}: its hashes did not come in time, and are waited for no longer", name(source.index()))
             }
+            Note::ExpectationMissing => {
+                "the check server's SHA-256 did not come in time, and is waited for no longer".to_owned()
+            }
+            Note::NoRanges { source } => format!(
+                "{}: serves no byte ranges, so it sends all or nothing: used as one stream, while no other source delivers",
+                name(source.index())
+            ),
             Note::Restarted { lost } => format!("the file is another one than before: {lost} bytes are given up"),
             Note::Corrupt { piece, senders } if senders.is_empty() => format!("{piece} on the disk is damaged"),
             Note::Corrupt { piece, senders } => {
@@ -169,31 +169,6 @@ fn number(value: f64) -> String {
 /// The same, and `0` for nothing.
 fn speed_number(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { number(value) }
-}
-
-impl Bars {
-    fn draw(&mut self, now: Time, engine: &Engine, links: &[Arc<Link>], last: bool) {
-        self.due = now + DRAW_EVERY;
-        let progress = engine.progress();
-        self.whole.set_length(progress.length.unwrap_or(0));
-        self.whole.set_position(progress.here);
-        for (index, link) in links.iter().enumerate() {
-            let Some(id) = engine.source_id(index) else { continue };
-            if self.sources.len() <= index {
-                let bar = self.all.add(ProgressBar::new_spinner());
-                bar.set_style(ProgressStyle::with_template("{msg}").expect("a fixed template is valid"));
-                self.sources.push(bar);
-            }
-            let status = engine.source(id);
-            let (megabytes, speed) = (status.received as f64 / 1e6, status.rate as f64 / 1e6);
-            self.sources[index]
-                .set_message(format!("{:<16} {megabytes:>9.1} MB {speed:>8.2} MB/s  {}", link.name, status.state));
-        }
-        if last {
-            self.sources.iter().for_each(ProgressBar::abandon);
-            self.whole.abandon();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fetch::{
-    CloseReason, Config, Digest, Engine, Failure, Hashes, Input, Integrity, Manifest, Outcome, Output, Remains,
-    RequestId,
+    CloseReason, Config, Engine, Expectation, Failure, Hashes, Input, Manifest, Outcome, Output, Remains, RequestId,
+    SourceState,
 };
 use machine::{Machine, Time};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver};
 use tokio::task::AbortHandle;
 
 use super::disk::{Answer, Disk, DiskError};
 use super::display::{Display, vouched};
+use super::expected::Expected;
 use super::link::Link;
 use super::place::{Place, PlaceError, boot};
 use super::range::{Outlet, fetch};
 use super::reporter::Reporter;
-use super::{Args, DownloaderError, ask, check, ports};
+use super::roster::{Control, Roster, Signals};
+use super::watched::{Watched, look_up};
+use super::{Args, DownloaderError, ask, check};
 use crate::clock;
-use crate::events::EventSink;
 use crate::exit::Exit;
 use crate::http::Url;
+use crate::http::tls::Trust;
+use crate::throttle::Throttle;
 
 /// Arrivals that wait for the engine; beyond it the connections wait. What waits when a range is cut short was received
 /// for nothing, so this is small.
@@ -31,55 +34,49 @@ const MOST_ARRIVALS: usize = 4;
 /// Answers of the disk that are taken at once.
 const MOST_ANSWERS: usize = 64;
 
-/// What comes from elsewhere than the sources and the disk.
-#[derive(Debug)]
-pub(crate) enum Control {
-    /// A source to fetch from, and its name.
-    Source(Url, String),
-    /// A check server to listen to.
-    Check(Url),
-    /// What a check server says of the server at this URL.
-    Liveness(Url, bool),
-}
-
-/// Fetches into `place` until the end.
+/// Fetches into `place` from everybody on the roster, until the end.
 pub(crate) async fn drive(
     args: Args,
+    roster: Roster,
     place: Place,
     remains: Option<Remains>,
-    events: EventSink,
+    reporter: Reporter,
 ) -> Result<Exit, DownloaderError> {
-    let catch = |kind| signal(kind).map_err(DownloaderError::Signals);
-    let mut signals = [catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?];
     let began = clock::now();
     let (answers, disk_answers) = mpsc::unbounded_channel();
     let disk = Disk::start(&place, answers)?;
-    let config = Config { expect: args.checksum, remains, ..Config::new(boot()) };
+    let config = Config { expect: args.checksum, remains, segments: args.segments, ..Config::new(boot()) };
     let (to_driver, arrivals) = mpsc::channel(MOST_ARRIVALS);
-    let (to_control, controls) = mpsc::channel(64);
+    let Roster { trust, links, check, to_control, controls, mut signals } = roster;
     let mut driver = Driver {
         engine: Engine::new(config),
+        trust,
         disk,
+        throttle: args.limit_rate.map(|rate| Arc::new(Throttle::new(rate))),
         links: Vec::new(),
         open: BTreeMap::new(),
         to_driver,
         to_control,
         check: None,
-        whole: Whole::Unknown,
-        expected: args.checksum,
-        reporter: Reporter::new(events, args.format),
+        expected: Expected::new(args.checksum),
+        watched: Watched::default(),
+        reporter,
         display: Display::new(&args, began),
         outcome: None,
     };
-    driver.reporter.ready();
-    driver.begin(&args);
+    if let Some(check) = check {
+        driver.listen_to(check);
+    }
+    links.into_iter().for_each(|link| driver.add_source(link));
     let end = driver.run(arrivals, disk_answers, controls, &mut signals).await;
     driver.conclude(place, began, end).await
 }
 
 struct Driver {
     engine: Engine,
+    trust: Trust,
     disk: Disk,
+    throttle: Option<Arc<Throttle>>,
     /// In the order of the engine's sources.
     links: Vec<Arc<Link>>,
     /// Requests under way.
@@ -87,19 +84,11 @@ struct Driver {
     to_driver: Sender<Input>,
     to_control: Sender<Control>,
     check: Option<Url>,
-    whole: Whole,
-    expected: Option<Digest>,
+    expected: Expected,
+    watched: Watched,
     reporter: Reporter,
     display: Display,
     outcome: Option<Outcome>,
-}
-
-/// What sources say of the SHA-256 of the whole.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whole {
-    Unknown,
-    Agreed(Digest),
-    Disputed,
 }
 
 /// Why the loop ended.
@@ -110,30 +99,13 @@ enum End {
 }
 
 impl Driver {
-    fn begin(&mut self, args: &Args) {
-        if let Some(check) = &args.check {
-            self.listen_to(check.clone());
-        }
-        let same_host = |url: &Url| args.urls.iter().filter(|other| other.host() == url.host()).count() > 1;
-        for url in &args.urls {
-            // A host with several servers needs the port to tell them apart.
-            let name = if same_host(url) { format!("{}:{}", url.host(), url.port()) } else { url.host().to_owned() };
-            self.add_source(url.clone(), name);
-        }
-        for (index, port) in args.ports.iter().enumerate() {
-            let url = Url::new(&args.address, *port, "/");
-            tokio::spawn(ports::find_out(url, index + 1, self.to_control.clone()));
-        }
-    }
-
     async fn run(
         &mut self,
         mut arrivals: Receiver<Input>,
         mut disk_answers: UnboundedReceiver<Answer>,
         mut controls: Receiver<Control>,
-        signals: &mut [Signal; 2],
+        signals: &mut Signals,
     ) -> End {
-        let [interrupt, terminate] = signals;
         let mut inputs = Vec::with_capacity(MOST_ARRIVALS);
         let mut answers = Vec::with_capacity(MOST_ANSWERS);
         loop {
@@ -148,10 +120,15 @@ impl Driver {
             let has_room = self.engine.wants_body();
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => return End::Interrupted,
-                _ = terminate.recv() => return End::Interrupted,
+                () = signals.next() => return End::Interrupted,
                 _ = disk_answers.recv_many(&mut answers, MOST_ANSWERS) => {}
-                Some(control) = controls.recv() => self.control(control),
+                Some(control) = controls.recv() => {
+                    self.control(control);
+                    // Whoever has a lot to say must not keep bytes waiting.
+                    while has_room && inputs.len() < MOST_ARRIVALS && let Ok(input) = arrivals.try_recv() {
+                        inputs.push(input);
+                    }
+                }
                 _ = arrivals.recv_many(&mut inputs, MOST_ARRIVALS), if has_room => {}
                 () = tokio::time::sleep_until(clock::instant(deadline)) => {}
             }
@@ -194,38 +171,65 @@ impl Driver {
     }
 
     fn note_whole(&mut self, manifest: Option<&Arc<Manifest>>) {
-        let Some(digest) = manifest.and_then(|manifest| manifest.whole()) else { return };
-        self.whole = match self.whole {
-            Whole::Unknown => Whole::Agreed(digest),
-            Whole::Agreed(known) if known == digest => Whole::Agreed(known),
-            Whole::Agreed(_) | Whole::Disputed => Whole::Disputed,
-        };
+        if let Some(digest) = manifest.and_then(|manifest| manifest.whole()) {
+            self.expected.published(digest);
+            self.say_contradictions();
+        }
+    }
+
+    fn say_contradictions(&mut self) {
+        for line in self.expected.contradictions() {
+            self.display.say(line);
+        }
     }
 
     fn control(&mut self, control: Control) {
         match control {
-            Control::Source(url, name) => self.add_source(url, name),
+            Control::Source(url, name) => {
+                self.add_source(Arc::new(Link::new(url, name, self.trust.clone(), self.to_control.clone())));
+            }
+            Control::Remark(line) => self.display.say(&line),
             Control::Check(url) => self.listen_to(url),
-            Control::Liveness(url, alive) => {
-                let matching = self.links.iter().enumerate().filter(|(_, link)| link.url.same_origin(&url));
-                for (index, _) in matching {
-                    if let Some(source) = self.engine.source_id(index) {
-                        self.engine.handle(clock::now(), Input::Liveness { source, alive });
-                    }
+            Control::Liveness(said) => {
+                let about = self.watched.hear(&said, &self.links);
+                about.into_iter().for_each(|index| self.live(index, said.alive));
+            }
+            Control::Resolved(index, addresses) => {
+                if let Some(alive) = self.watched.resolved(index, addresses, &self.links) {
+                    self.live(index, alive);
                 }
+            }
+            Control::File(view) => {
+                let told = self.expected.check(view);
+                self.say_contradictions();
+                self.engine.handle(clock::now(), Input::Expect(told));
             }
         }
         self.reporter.touch();
     }
 
-    fn add_source(&mut self, url: Url, name: String) {
-        self.links.push(Arc::new(Link::new(url, name)));
+    fn live(&mut self, index: usize, alive: bool) {
+        if let Some(source) = self.engine.source_id(index) {
+            self.engine.handle(clock::now(), Input::Liveness { source, alive });
+        }
+    }
+
+    fn add_source(&mut self, link: Arc<Link>) {
+        if self.check.is_some() {
+            tokio::spawn(look_up(self.links.len(), link.url.clone(), self.to_control.clone()));
+        }
+        self.links.push(link);
         self.engine.add_source(clock::now());
     }
 
     fn listen_to(&mut self, check: Url) {
+        // Until it has said whether it does, it may know the hash of the file.
+        self.engine.handle(clock::now(), Input::Expect(Expectation::Awaited));
         self.check = Some(check.clone());
-        tokio::spawn(check::listen(check, self.to_control.clone()));
+        for (index, link) in self.links.iter().enumerate() {
+            tokio::spawn(look_up(index, link.url.clone(), self.to_control.clone()));
+        }
+        tokio::spawn(check::listen(check, self.trust.clone(), self.to_control.clone()));
     }
 
     fn carry_out(&mut self) {
@@ -234,8 +238,9 @@ impl Driver {
             match output {
                 Output::Describe { request, source, manifest } => {
                     let (link, to_driver) = (Arc::clone(&self.links[source.index()]), self.to_driver.clone());
+                    let throttle = self.throttle.clone();
                     self.spawn(request, async move {
-                        let outlet = Outlet { request, to_driver };
+                        let outlet = Outlet { request, to_driver, throttle };
                         if let Err(trouble) = ask::describe(&link, manifest, &outlet).await {
                             link.failed(&trouble);
                             outlet.put(Input::Closed { request, why: trouble.reason() }).await;
@@ -244,10 +249,15 @@ impl Driver {
                 }
                 Output::Open { request, source, range, validator } => {
                     let (link, to_driver) = (Arc::clone(&self.links[source.index()]), self.to_driver.clone());
+                    let throttle = self.throttle.clone();
                     self.spawn(request, async move {
-                        let outlet = Outlet { request, to_driver };
+                        let outlet = Outlet { request, to_driver, throttle };
                         let why = match fetch(&link, range, validator.as_ref(), &outlet).await {
-                            Ok(()) => CloseReason::Complete,
+                            Ok(None) => CloseReason::Complete,
+                            Ok(Some(trouble)) => {
+                                link.remark(&format!("{} (after a whole range)", trouble.line()));
+                                CloseReason::Complete
+                            }
                             Err(trouble) => {
                                 link.failed(&trouble);
                                 trouble.reason()
@@ -263,8 +273,15 @@ impl Driver {
                 }
                 Output::Note(note) => {
                     self.display.note(&note, &self.links);
-                    if let fetch::Note::Source { source, .. } = note {
+                    if let fetch::Note::Identified { length, .. } = note {
+                        self.expected.length(length);
+                        self.say_contradictions();
+                    }
+                    if let fetch::Note::Source { source, state } = note {
                         let index = source.index();
+                        if matches!(state, SourceState::Down(_) | SourceState::SetApart(_)) {
+                            self.links[index].hang_up();
+                        }
                         self.reporter.source(index, &self.links[index], &self.engine);
                     }
                 }
@@ -286,26 +303,40 @@ impl Driver {
     /// Brings the disk to rest, puts the file in its place, tells everybody.
     async fn conclude(mut self, place: Place, began: Time, end: End) -> Result<Exit, DownloaderError> {
         self.open.values().for_each(AbortHandle::abort);
-        self.display.draw(clock::now(), &self.engine, &self.links, true);
+        match end {
+            End::Interrupted => self.display.leave(clock::now(), &self.engine),
+            _ => self.display.draw(clock::now(), &self.engine, &self.links, true),
+        }
         self.reporter.last_progress(&self.engine, &self.links);
         let progress = self.engine.progress();
         let disk = self.disk;
         match (end, self.outcome) {
+            // The disk's threads may still work on a disk that fails; the lock goes with the process.
+            (End::Disk(DiskError::Cut { .. }), _) => Err(place.changed().into()),
             (End::Disk(error), _) => {
-                // Its threads may still work on a disk that fails; the lock goes with the process.
+                let has_written = disk.has_written();
+                let kept = place.leave(has_written);
+                if kept > 0 || has_written {
+                    self.display.say(&format!("{kept} bytes are kept; --continue goes on from here"));
+                }
                 Err(error.into())
             }
             (End::Interrupted, _) | (End::Outcome, None) => {
-                blocking(move || disk.finish()).await;
-                place.leave();
-                self.display.say("interrupted; --resume goes on from here");
+                let kept = blocking(move || {
+                    let has_written = disk.has_written();
+                    disk.finish();
+                    place.leave(has_written)
+                })
+                .await;
+                self.display.say(&format!("interrupted; {kept} bytes are kept, --resume goes on from here"));
                 Ok(Exit::Interrupted)
             }
             (End::Outcome, Some(Outcome::Failed(failure))) => {
                 let known_wrong = matches!(failure, Failure::Digest { .. });
                 blocking(move || {
+                    let has_written = disk.has_written();
                     disk.finish();
-                    if known_wrong { place.discard() } else { place.leave() }
+                    if known_wrong { place.discard() } else { _ = place.leave(has_written) }
                 })
                 .await;
                 self.display.say(&format!("failed: {failure}"));
@@ -317,16 +348,14 @@ impl Driver {
                 Ok(Exit::Failed)
             }
             (End::Outcome, Some(Outcome::Complete { integrity })) => {
+                let length = progress.length.unwrap_or_default();
                 let completed: Result<_, PlaceError> = blocking(move || {
-                    disk.finish();
-                    place.complete()
+                    let was_written = disk.finish();
+                    place.complete(length, was_written)
                 })
                 .await;
                 let target = completed?;
-                let length = progress.length.unwrap_or_default();
-                let published = if let Whole::Agreed(digest) = self.whole { Some(digest) } else { None };
-                let sha256 = self.expected.or(published).filter(|_| integrity != Integrity::Transport);
-                self.reporter.finished(length, sha256);
+                self.reporter.finished(length, self.expected.digest(integrity));
                 self.display.say(&format!(
                     "{}: {length} bytes in {:.2} s; {}; {} bytes received for nothing",
                     target.display(),
@@ -335,7 +364,7 @@ impl Driver {
                     progress.wasted,
                 ));
                 if let Some(check) = &self.check {
-                    check::tell_done(check).await;
+                    check::tell_done(check, &self.trust).await;
                 }
                 Ok(Exit::Done)
             }

@@ -1,27 +1,29 @@
-//! A source's connections: kept alive between requests, as many as there are requests at once.
+//! A source's connections.
+//!
+//! Ranges follow each other on one connection, the next asked for before the one under way ends: TCP keeps its window,
+//! and the source never waits for a question. Until a server has shown that it takes a second request on a connection,
+//! each gets a connection of its own. Questions about the file never wait behind a range.
 
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
-use fetch::CloseReason;
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use fetch::{CloseReason, Input};
+use hyper::header::CONTENT_ENCODING;
+use tokio::sync::mpsc::Sender;
 
+use super::range::Outlet;
+use super::roster::Control;
 use super::trouble::Trouble;
 use crate::http::Url;
+use crate::http::connection::{Answer, Connection, ExchangeError};
 use crate::http::dial::dial;
-
-/// Read from a socket at once at most, in bytes, and so the bound of an answer's head.
-const READ_BUFFER: usize = 256 << 10;
+use crate::http::request::request;
+use crate::http::tls::Trust;
 
 /// Connections kept while nothing is asked on them.
-const MOST_IDLE: usize = 3;
+const MOST_IDLE: usize = 2;
 
-type Sender = SendRequest<Empty<Bytes>>;
+/// A request that met a connection's end is asked again this often: each time it was another request's fault.
+const MOST_ATTEMPTS: usize = 4;
 
 /// One source.
 #[derive(Debug)]
@@ -30,23 +32,49 @@ pub(crate) struct Link {
     pub(crate) url: Url,
     /// For reports and lines.
     pub(crate) name: String,
+    trust: Trust,
     /// Where redirects led to when it was last asked.
     resolved: Mutex<Url>,
-    idle: Mutex<Vec<(Url, Sender)>>,
+    /// The oldest first: ranges go to the first that takes them.
+    connections: Mutex<Vec<(Url, Connection)>>,
     /// What went wrong last, for the engine and in words.
     trouble: Mutex<Option<(CloseReason, String)>>,
+    remarks: Sender<Control>,
+    /// What was remarked last.
+    remarked: Mutex<String>,
 }
 
-/// An answer, and the connection that it comes over.
-pub(crate) struct Exchange {
-    pub(crate) response: Response<Incoming>,
-    origin: Url,
-    sender: Sender,
+/// Whether a request may wait for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Behind others on their connection: ranges.
+    Shared,
+    /// On a connection where nothing else is under way.
+    Own,
 }
 
 impl Link {
-    pub(crate) fn new(url: Url, name: String) -> Self {
-        Link { resolved: Mutex::new(url.clone()), url, name, idle: Mutex::default(), trouble: Mutex::default() }
+    pub(crate) fn new(url: Url, name: String, trust: Trust, remarks: Sender<Control>) -> Self {
+        Link {
+            resolved: Mutex::new(url.clone()),
+            url,
+            name,
+            trust,
+            connections: Mutex::default(),
+            trouble: Mutex::default(),
+            remarks,
+            remarked: Mutex::default(),
+        }
+    }
+
+    /// Says something about it that is no trouble to the engine; not again what was said last.
+    pub(crate) fn remark(&self, words: &str) {
+        let mut last = lock(&self.remarked);
+        if *last != words {
+            words.clone_into(&mut last);
+            // One that has a lot to be said about it may lose some.
+            let _ = self.remarks.try_send(Control::Remark(format!("{}: {words}", self.name)));
+        }
     }
 
     /// Where the file is, redirects followed.
@@ -69,9 +97,8 @@ impl Link {
         last.as_ref().filter(|(reason, _)| *reason == why).map_or_else(|| why.to_string(), |(_, line)| line.clone())
     }
 
-    /// Notes that an exchange failed. Connections that stood idle meanwhile are as doubtful.
+    /// Notes that an exchange failed.
     pub(crate) fn failed(&self, trouble: &Trouble) {
-        lock(&self.idle).clear();
         let known = (trouble.reason(), trouble.line());
         let mut last = lock(&self.trouble);
         if last.as_ref() != Some(&known) {
@@ -80,59 +107,77 @@ impl Link {
         }
     }
 
-    /// Sends a GET with these extra fields, over an idle connection or a new one.
-    pub(crate) async fn get(&self, url: &Url, fields: &[(&str, String)]) -> Result<Exchange, Trouble> {
-        if let Some(sender) = self.take_idle(url) {
-            // The server may have closed it just now: that is no failure, and worth one new connection.
-            match send(sender, url, fields).await {
-                Err(Trouble::Http(error))
-                    if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => {}
-                done => return done,
+    /// Gives up all connections: the source is down, and a new one is the quickest to notice that it is back.
+    pub(crate) fn hang_up(&self) {
+        lock(&self.connections).drain(..).for_each(|(_, connection)| connection.end());
+    }
+
+    /// Sends a GET with these extra fields, and waits for the head of its answer.
+    pub(crate) async fn get(&self, url: &Url, fields: &[(&str, String)], lane: Lane) -> Result<Answer, Trouble> {
+        self.get_telling(url, fields, lane, None).await
+    }
+
+    /// The same, for a question that tells when it has a connection.
+    pub(crate) async fn get_telling(
+        &self,
+        url: &Url,
+        fields: &[(&str, String)],
+        lane: Lane,
+        question: Option<&Outlet>,
+    ) -> Result<Answer, Trouble> {
+        let request = request("GET", url, fields);
+        let mut attempts = 0;
+        let answer = loop {
+            attempts += 1;
+            let connection = match self.choose(url, lane) {
+                Some(connection) => connection,
+                None => self.connect(url).await?,
+            };
+            if let Some(outlet) = question {
+                outlet.put(Input::Reached { request: outlet.request }).await;
             }
+            let (was_first, result) = match connection.send(&request).await {
+                Ok(turn) => (turn.is_first(), turn.answer().await),
+                Err(error) => (false, Err(error)),
+            };
+            match result {
+                Ok(answer) => break answer,
+                // The server may close a connection between two answers, and what another request left ends it too:
+                // neither says anything about this one.
+                Err(ExchangeError::Unanswered | ExchangeError::Io(_)) if !was_first && attempts < MOST_ATTEMPTS => {
+                    connection.end();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if let Some(coding) = answer.head.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            return Err(Trouble::Violation(format!("it sends the file encoded as {coding:?}")));
         }
-        let stream = dial(url).await.map_err(Trouble::Dial)?;
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(async move {
-            // Ends when the sender and the body are gone; what broke it is told to whoever waits for the body.
-            let _ = connection.await;
-        });
-        send(sender, url, fields).await
+        Ok(answer)
     }
 
-    /// Gives a connection back whose answer was read to its end.
-    pub(crate) fn keep(&self, exchange: Exchange) {
-        let mut idle = lock(&self.idle);
-        if !exchange.sender.is_closed() && idle.len() < MOST_IDLE {
-            idle.push((exchange.origin, exchange.sender));
+    fn choose(&self, url: &Url, lane: Lane) -> Option<Connection> {
+        let mut connections = lock(&self.connections);
+        connections.retain(|(_, connection)| !connection.is_over());
+        let mut fitting = connections.iter().filter(|(origin, _)| origin.same_origin(url)).map(|(_, open)| open);
+        match lane {
+            Lane::Shared => fitting.find(|open| open.persists()),
+            Lane::Own => fitting.find(|open| open.persists() && open.waiting() == 0),
         }
+        .cloned()
     }
 
-    fn take_idle(&self, url: &Url) -> Option<Sender> {
-        let mut idle = lock(&self.idle);
-        idle.retain(|(_, sender)| !sender.is_closed());
-        let at = idle.iter().position(|(origin, _)| origin.same_origin(url))?;
-        Some(idle.swap_remove(at).1)
+    async fn connect(&self, url: &Url) -> Result<Connection, Trouble> {
+        let connection = Connection::new(dial(url, &self.trust).await.map_err(Trouble::Dial)?);
+        let mut connections = lock(&self.connections);
+        let idle = |open: &Connection| open.persists() && open.waiting() == 0;
+        while connections.iter().filter(|(_, open)| idle(open)).count() >= MOST_IDLE {
+            let oldest = connections.iter().position(|(_, open)| idle(open)).expect("some were counted");
+            connections.remove(oldest).1.end();
+        }
+        connections.push((url.clone(), connection.clone()));
+        Ok(connection)
     }
-}
-
-async fn send(mut sender: Sender, url: &Url, fields: &[(&str, String)]) -> Result<Exchange, Trouble> {
-    sender.ready().await?;
-    let mut request = Request::get(url.target())
-        .header(HOST, url.authority())
-        .header(USER_AGENT, concat!("downloader/", env!("CARGO_PKG_VERSION")))
-        // Ranges of a compressed answer are not ranges of the file.
-        .header(ACCEPT_ENCODING, "identity");
-    for (name, value) in fields {
-        request = request.header(*name, value);
-    }
-    let request =
-        request.body(Empty::new()).map_err(|error| Trouble::Violation(format!("it cannot be asked: {error}")))?;
-    let response = sender.send_request(request).await?;
-    if let Some(coding) = response.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        return Err(Trouble::Violation(format!("it sends the file encoded as {coding:?}")));
-    }
-    Ok(Exchange { response, origin: url.clone(), sender })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

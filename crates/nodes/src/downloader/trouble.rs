@@ -1,10 +1,12 @@
 //! Why an exchange with a source failed, in words and for the engine.
 
-use std::error::Error;
 use std::io;
 
 use fetch::CloseReason;
 use hyper::StatusCode;
+
+use crate::http::connection::ExchangeError;
+use crate::http::tls::distrust;
 
 /// Why a request did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +16,7 @@ pub(crate) enum Trouble {
     Dial(#[source] io::Error),
     /// The connection or its HTTP broke.
     #[error("the exchange broke off")]
-    Http(#[from] hyper::Error),
+    Exchange(#[from] ExchangeError),
     /// An answer that does not carry the file.
     #[error("status {0}")]
     Status(StatusCode),
@@ -27,14 +29,10 @@ impl Trouble {
     /// What the engine needs to know of it.
     pub(crate) fn reason(&self) -> CloseReason {
         match self {
-            Trouble::Dial(error) => of_io(error),
+            Trouble::Dial(error) | Trouble::Exchange(ExchangeError::Io(error)) => of_io(error),
+            Trouble::Exchange(ExchangeError::Unanswered | ExchangeError::Truncated) => CloseReason::Reset,
             Trouble::Status(status) => CloseReason::Status(status.as_u16()),
-            Trouble::Violation(_) => CloseReason::Violation,
-            Trouble::Http(error) if error.is_parse() => CloseReason::Violation,
-            Trouble::Http(error) => {
-                let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-                cause.map_or(CloseReason::Reset, of_io)
-            }
+            Trouble::Violation(_) | Trouble::Exchange(ExchangeError::Malformed(_)) => CloseReason::Violation,
         }
     }
 
@@ -42,18 +40,15 @@ impl Trouble {
     pub(crate) fn line(&self) -> String {
         let reason = self.reason();
         match self {
+            Trouble::Dial(error) | Trouble::Exchange(ExchangeError::Io(error)) if distrust(error).is_some() => {
+                format!("{reason}: {}", distrust(error).unwrap_or_default())
+            }
             Trouble::Dial(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => reason.to_string(),
                 kind => format!("{reason}: cannot connect, {kind}"),
             },
-            Trouble::Http(error) if error.is_incomplete_message() || reason == CloseReason::Reset => {
-                // hyper tells a body that ends early as an error of reading, from which it is a reset all the same.
-                let at_its_end = error.is_incomplete_message() || is_early_end(error);
-                let middle = "the server closed it in the middle of an answer";
-                if at_its_end { format!("{reason}: {middle}") } else { reason.to_string() }
-            }
-            Trouble::Http(error) if error.is_parse() => format!("{reason}: it is not HTTP"),
-            Trouble::Http(_) => reason.to_string(),
+            Trouble::Exchange(ExchangeError::Io(_)) => reason.to_string(),
+            Trouble::Exchange(error) => format!("{reason}: {error}"),
             Trouble::Status(status) => {
                 let words = status.canonical_reason().map(|words| format!(" {words}")).unwrap_or_default();
                 format!("{reason}{words}")
@@ -63,12 +58,6 @@ impl Trouble {
     }
 }
 
-/// Whether the connection ended where more was announced.
-fn is_early_end(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
-}
-
 fn of_io(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => CloseReason::Refused,
@@ -76,8 +65,7 @@ fn of_io(error: &io::Error) -> CloseReason {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => CloseReason::Reset,
-        // hyper reports a chunked body that makes no sense like this.
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => CloseReason::Violation,
+        _ if distrust(error).is_some() => CloseReason::Violation,
         _ => CloseReason::TimedOut,
     }
 }

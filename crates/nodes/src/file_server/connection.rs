@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,6 +16,7 @@ use super::Shared;
 use super::answer::{Answer, Body, decide, refuse};
 use super::content::Snapshot;
 use super::request::{LONGEST, Parsed, parse};
+use super::rot::Rot;
 use crate::clock;
 
 /// A client may take this long for a head, counted from its first byte or the connection's begin.
@@ -88,6 +90,9 @@ async fn transmit(stream: &TcpStream, answer: &Answer, shared: &Shared) -> io::R
     match &answer.body {
         Body::Nothing => Ok(()),
         Body::Text(text) => send_all(stream, text, false, shared).await,
+        Body::File(snapshot, range) if let Some(rot) = &shared.rot => {
+            send_damaged(stream, snapshot, *range, rot, shared).await
+        }
         Body::File(snapshot, range) => send_file(stream, snapshot, *range, shared).await,
     }
 }
@@ -123,6 +128,32 @@ async fn send_file(stream: &TcpStream, snapshot: &Snapshot, range: ByteRange, sh
             shared.meter.sent(sent as u64);
         }
         // The length was announced: to close is the only way left to tell the client that this is not the file.
+        if !snapshot.is_unchanged() {
+            return Err(io::Error::other("the file was changed while it was sent"));
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+    Ok(())
+}
+
+/// The same by way of memory, where some blocks lose a bit.
+async fn send_damaged(
+    stream: &TcpStream,
+    snapshot: &Snapshot,
+    range: ByteRange,
+    rot: &Rot,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut rest = range;
+    let mut bytes = Vec::new();
+    while !rest.is_empty() {
+        let block = Rot::block(rest);
+        bytes.resize(usize::try_from(block.len()).expect("a block is small"), 0);
+        snapshot.file.read_exact_at(&mut bytes, block.start)?;
+        rot.befall(&mut bytes);
+        rest.start = block.end;
+        send_all(stream, &bytes, !rest.is_empty(), shared).await?;
+        shared.meter.sent(block.len());
         if !snapshot.is_unchanged() {
             return Err(io::Error::other("the file was changed while it was sent"));
         }

@@ -3,12 +3,13 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use fetch::{Validator, serve};
+use fetch::{ByteRange, Digest, Validator, serve};
+use sha2::{Digest as _, Sha256};
 
 use crate::http::url::encode_segment;
 
@@ -77,7 +78,12 @@ impl Content {
     /// The file as it is now. While it does not change this costs one system call and no descriptor.
     pub(crate) fn open(&self) -> Result<Arc<Snapshot>, ContentError> {
         let failed = |source| ContentError::Open { path: self.path.clone(), source };
-        let found = Identity::of(&std::fs::metadata(&self.path).map_err(failed)?);
+        let metadata = std::fs::metadata(&self.path).map_err(failed)?;
+        if !metadata.is_file() {
+            // Not opened: that would wait for the other end of a pipe.
+            return Err(ContentError::NotAFile { path: self.path.clone() });
+        }
+        let found = Identity::of(&metadata);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(snapshot) = current.as_ref().filter(|snapshot| snapshot.identity == found) {
             return Ok(Arc::clone(snapshot));
@@ -101,7 +107,23 @@ impl Content {
     }
 }
 
+/// A buffer of this many bytes is enough for [`Snapshot::digest`].
+pub(crate) const READ: usize = 256 << 10;
+
 impl Snapshot {
+    /// The SHA-256 of these bytes, read through `buffer`, which is not empty; `None` if they cannot be read. Blocks.
+    pub(crate) fn digest(&self, range: ByteRange, buffer: &mut [u8]) -> Option<Digest> {
+        let mut sha = Sha256::new();
+        let mut at = range.start;
+        while at < range.end {
+            let want = buffer.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+            self.file.read_exact_at(&mut buffer[..want], at).ok()?;
+            sha.update(&buffer[..want]);
+            at += want as u64;
+        }
+        Some(Digest(sha.finalize().into()))
+    }
+
     /// Whether the opened file is still in the state that was announced. A body must not go on when it is not.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.file.metadata().is_ok_and(|now| Identity::of(&now) == self.identity)

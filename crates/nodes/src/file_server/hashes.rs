@@ -1,22 +1,18 @@
 //! Hashing the file in the background: pieces first, since they are what a downloader needs, then the whole.
 #![allow(unsafe_code, reason = "lowers the priority of one thread, which no safe wrapper offers")]
 
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use fetch::{Digest, Manifest};
-use sha2::{Digest as _, Sha256};
+use fetch::{ByteRange, Digest, Manifest};
 use tokio::sync::watch;
 
-use super::content::{Identity, Snapshot};
+use super::content::{Identity, READ, Snapshot};
+use crate::page_buffer::PageBuffer;
 use crate::{clock, metalink};
 
 /// A request for the hashes waits this long for them before it is told to come back.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// Read at once, in bytes.
-const READ: usize = 256 << 10;
 
 /// The hashes of the file's latest state, once they are known.
 #[derive(Debug)]
@@ -96,21 +92,11 @@ fn hash(snapshot: &Snapshot, mut publish: impl FnMut(Option<Manifest>)) {
     let length = snapshot.identity.length;
     let Some(piece_size) = piece_size(length) else { return publish(None) };
     let count = length.div_ceil(u64::from(piece_size));
-    let mut buffer = vec![0; READ];
-    let mut hash_range = |start: u64, end: u64| -> Option<Digest> {
-        let mut sha = Sha256::new();
-        let mut at = start;
-        while at < end {
-            let want = buffer.len().min(usize::try_from(end - at).unwrap_or(READ));
-            snapshot.file.read_exact_at(&mut buffer[..want], at).ok()?;
-            sha.update(&buffer[..want]);
-            at += want as u64;
-        }
-        Some(Digest(sha.finalize().into()))
-    };
+    let mut buffer = PageBuffer::new(READ);
+    let mut digest = |start: u64, end: u64| snapshot.digest(ByteRange::new(start, end), &mut buffer);
     let hashes: Option<Vec<Digest>> = (0..count)
         .map(|piece| piece * u64::from(piece_size))
-        .map(|start| hash_range(start, (start + u64::from(piece_size)).min(length)))
+        .map(|start| digest(start, (start + u64::from(piece_size)).min(length)))
         .collect();
     let Some(hashes) = hashes.filter(|_| snapshot.is_unchanged()) else { return publish(None) };
     // One piece is the whole.
@@ -120,13 +106,13 @@ fn hash(snapshot: &Snapshot, mut publish: impl FnMut(Option<Manifest>)) {
         return publish(manifest(only.or(Some(Digest::of(b"")))));
     }
     publish(manifest(None));
-    if let Some(whole) = hash_range(0, length).filter(|_| snapshot.is_unchanged()) {
+    if let Some(whole) = digest(0, length).filter(|_| snapshot.is_unchanged()) {
         publish(manifest(Some(whole)));
     }
 }
 
 /// Serving comes first, and so does whatever else runs on this machine.
-fn yield_to_others() {
+pub(crate) fn yield_to_others() {
     // SAFETY: takes numbers only; on Linux "this process" (0) is the calling thread.
     let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
     if lowered != 0 {

@@ -8,23 +8,24 @@
 //! * `request`: the head of a request, from bytes.
 //! * `answer`: what to answer, without doing it.
 //! * `connection`: one client: reads, answers, sends.
-//! * `throttle`, `meter`: the rate of all sending, and the report of it.
+//! * `meter`: the report of all sending; `throttle` bounds it.
+//! * `rot`: damage on purpose.
 
 mod answer;
 mod connection;
-mod content;
-mod hashes;
+pub(crate) mod content;
+pub(crate) mod hashes;
 mod meter;
 mod request;
-mod throttle;
+mod rot;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::NodeReport;
-use machine::Rate;
+use machine::{Rate, Ratio, Seed};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -32,11 +33,12 @@ use crate::clock;
 use crate::events::EventSink;
 use crate::exit::Exit;
 use crate::http::listen::{ListenArgs, ListenError, connections_that_fit};
+use crate::throttle::Throttle;
 use content::Content;
 pub use content::ContentError;
 use hashes::Hashes;
 use meter::Meter;
-use throttle::Throttle;
+use rot::Rot;
 
 /// Serves FILE over HTTP/1.1 with ranges; `/` redirects to it, `/NAME.meta4` is its Metalink with SHA-256 of each piece
 #[derive(Debug, clap::Parser)]
@@ -49,6 +51,13 @@ pub struct Args {
     /// Send no faster than this in all, such as 50Mbit
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
+    /// For tests of downloaders: flip one bit in this share of the blocks of 16 KiB that are sent, such as 1%, as rotten
+    /// memory would; the published hashes stay true
+    #[arg(long, value_name = "SHARE")]
+    corrupt: Option<Ratio>,
+    /// Which blocks those are
+    #[arg(long, value_name = "NUMBER", requires = "corrupt", default_value_t = Seed::new(0), hide_default_value = true)]
+    seed: Seed,
 }
 
 /// Why the server did not start.
@@ -70,7 +79,14 @@ struct Shared {
     content: Content,
     hashes: Hashes,
     throttle: Option<Throttle>,
+    /// Without it the kernel sends the file, and nothing here sees its bytes.
+    rot: Option<Rot>,
     meter: Meter,
+}
+
+/// Whether `file` can be served now.
+pub(crate) fn check(file: &Path) -> Result<(), ContentError> {
+    Content::at(file.to_owned()).map(drop)
 }
 
 /// Serves until the process ends.
@@ -82,9 +98,17 @@ pub(crate) async fn run(args: Args, events: EventSink) -> Result<Exit, FileServe
     let room = connections_that_fit(2);
     let listener = args.listen.listen()?;
     let hashes = Hashes::start(content.open()?);
-    let shared = Arc::new(Shared { content, hashes, throttle: args.rate.map(Throttle::new), meter: Meter::default() });
+    let corrupt = args.corrupt.filter(|share| *share != Ratio::ZERO);
+    let shared = Arc::new(Shared {
+        content,
+        hashes,
+        throttle: args.rate.map(Throttle::new),
+        rot: corrupt.map(|share| Rot::new(share, args.seed)),
+        meter: Meter::default(),
+    });
     if let Ok(address) = listener.local_addr() {
-        eprintln!("serving {} at http://{address}/", shared.content.name());
+        let damage = corrupt.map(|share| format!(" with one bit flipped in {share} of what is sent"));
+        eprintln!("serving {} at http://{address}/{}", shared.content.name(), damage.unwrap_or_default());
     }
     events.tell(&NodeReport::Ready);
     let reports = Arc::clone(&shared);

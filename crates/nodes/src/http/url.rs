@@ -1,11 +1,12 @@
-//! The URLs that are fetched from: `http` ones, split into what a client needs.
+//! The URLs that are fetched from: `http` and `https` ones, split into what a client needs.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An `http` URL without user, query kept in the target, fragment dropped.
+/// An `http` or `https` URL without user, query kept in the target, fragment dropped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Url {
+    tls: bool,
     /// Name or address; IPv6 addresses without brackets.
     host: String,
     port: u16,
@@ -17,7 +18,7 @@ pub struct Url {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Another scheme, or none.
-    #[error("`{0}` is not an http:// URL")]
+    #[error("`{0}` is not an http:// or https:// URL")]
     Scheme(String),
     /// No host, a port out of range, a user, or characters that have no place in a URL.
     #[error("`{0}` is not a valid URL")]
@@ -28,9 +29,14 @@ pub enum UrlError {
 const LONGEST: usize = 8 * 1024;
 
 impl Url {
-    /// The URL of `target` (path and query) at a host and port.
+    /// The `http` URL of `target` (path and query) at a host and port.
     pub fn new(host: &str, port: u16, target: &str) -> Self {
-        Url { host: host.to_owned(), port, target: target.to_owned() }
+        Url { tls: false, host: host.to_owned(), port, target: target.to_owned() }
+    }
+
+    /// Whether it is an `https` URL.
+    pub fn is_tls(&self) -> bool {
+        self.tls
     }
 
     /// Name or address; IPv6 addresses without brackets.
@@ -38,7 +44,7 @@ impl Url {
         &self.host
     }
 
-    /// The port, 80 unless written.
+    /// The port; unless written 80, or 443 for `https`.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -51,12 +57,16 @@ impl Url {
     /// The value of the `Host` header.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// Whether both are served by the same host and port.
+    /// Whether both are served by the same host and port in the same way.
     pub fn same_origin(&self, other: &Url) -> bool {
-        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+        self.tls == other.tls && self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
     }
 
     /// The last segment of the path as it stands, percent-encoded; empty for a folder.
@@ -82,7 +92,7 @@ impl Url {
             return reference.parse();
         }
         if let Some(rest) = reference.strip_prefix("//") {
-            return format!("http://{rest}").parse();
+            return format!("{}://{rest}", self.scheme()).parse();
         }
         let path = self.target.split('?').next().unwrap_or_default();
         let target = match reference.chars().next() {
@@ -104,25 +114,32 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let malformed = || UrlError::Malformed(text.chars().take(200).collect());
-        let rest = match text.split_at_checked(7) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => rest,
+        let (tls, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             _ => return Err(UrlError::Scheme(text.chars().take(200).collect())),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (host, port) = split_port(authority).ok_or_else(malformed)?;
+        let port = port.unwrap_or(default_port(tls));
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:%".contains(&b);
         if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
             return Err(malformed());
         }
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         check_target(&target)?;
-        Ok(Url { host: host.to_owned(), port, target })
+        Ok(Url { tls, host: host.to_owned(), port, target })
     }
 }
 
+/// Of `http` or `https`.
+const fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
+
 /// `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port(authority: &str) -> Option<(&str, u16)> {
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;
@@ -134,7 +151,7 @@ fn split_port(authority: &str) -> Option<(&str, u16)> {
         }
     };
     let digits = port.bytes().all(|b| b.is_ascii_digit());
-    let port = if port.is_empty() { 80 } else { port.parse().ok().filter(|port| digits && *port > 0)? };
+    let port = if port.is_empty() { None } else { Some(port.parse().ok().filter(|port| digits && *port > 0)?) };
     Some((host, port))
 }
 
@@ -146,7 +163,7 @@ fn check_target(target: &str) -> Result<(), UrlError> {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.target)
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.target)
     }
 }
 
@@ -193,6 +210,8 @@ mod tests {
             ("http://[::1]:81/x", "::1", 81, "/x"),
             ("http://[fd00::1]", "fd00::1", 80, "/"),
             ("http://a?q", "a", 80, "/?q"),
+            ("https://a/b", "a", 443, "/b"),
+            ("https://a:80/b", "a", 80, "/b"),
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!((url.host(), url.port(), url.target()), (host, port, target), "{text}");
@@ -226,7 +245,8 @@ mod tests {
         ] {
             assert_eq!(base.join(reference).unwrap().to_string(), whole, "{reference}");
         }
-        assert!(base.join("https://a/").is_err());
+        assert!(base.join("https://a/").is_ok_and(|url| url.is_tls()));
+        assert!(base.join("ftp://a/").is_err());
         assert!(base.join("/x\r\ny").is_err());
         assert_eq!(base.with_suffix(".meta4").to_string(), "http://a:81/b/c.meta4");
     }

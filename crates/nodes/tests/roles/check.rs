@@ -6,8 +6,32 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
+use crate::ports::Ports;
 use crate::process::{Server, noise};
 use crate::wire::request;
+
+#[test]
+fn the_hash_of_a_file_is_published_and_follows_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f");
+    let check = |args: &[&str]| Server::check(&["http://127.0.0.1:1/".to_owned()], args);
+    std::fs::write(&path, noise(1000)).unwrap();
+    let watching = check(&["--file", path.to_str().unwrap()]);
+    let mut events = Events::of(&watching);
+    for length in [1000, 2000] {
+        let digest = fetch::Digest::of(&noise(length));
+        // At once, as nobody may see it half written.
+        let new = folder.path().join("new");
+        std::fs::write(&new, noise(length)).unwrap();
+        std::fs::rename(new, &path).unwrap();
+        events.wait_for_line(&format!(r#"data: {{"sha256":"{digest}","length":{length}}}"#));
+        let status = String::from_utf8(request(watching.port, "GET /status", &[]).body).unwrap();
+        assert!(status.contains(&digest.to_string()), "{status}");
+    }
+    let digest = fetch::Digest::of(b"x").to_string();
+    let told = check(&["--checksum", &digest]);
+    Events::of(&told).wait_for_line(&format!(r#"data: {{"sha256":"{digest}","length":null}}"#));
+}
 
 /// A listener to `/events`.
 struct Events(BufReader<TcpStream>);
@@ -17,6 +41,14 @@ impl Events {
         let mut stream = TcpStream::connect(("127.0.0.1", check.port)).unwrap();
         stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         Events(BufReader::new(stream))
+    }
+
+    fn wait_for_line(&mut self, wanted: &str) {
+        let mut line = String::new();
+        while line.trim_end() != wanted {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the check server is gone");
+        }
     }
 
     /// Waits until it says that the server at this port is alive or not.
@@ -35,7 +67,8 @@ fn a_death_is_told_at_once_and_a_return_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f");
     std::fs::write(&path, noise(1000)).unwrap();
-    let mut first = Server::serve(&path, 0, &[]);
+    let ports = Ports::free(1);
+    let mut first = Server::serve(&path, ports[0], &[]);
     let second = Server::serve(&path, 0, &[]);
     // With questions an hour apart, only the end of the connection can tell of a death.
     let check = Server::check(&[first.url(), second.url()], &["--interval", "1h"]);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use event::{NodeReport, SourceState};
 
+use crate::ports::Ports;
 use crate::process::{Download, Server, noise};
 
 struct Setting {
@@ -83,13 +84,17 @@ fn a_server_killed_in_the_middle_costs_nothing_but_its_share() {
 #[test]
 fn with_all_servers_dead_it_waits_and_goes_on_with_any() {
     let setting = Setting::new(8_000_000);
-    let mut servers = setting.servers(2, "50Mbit");
+    let ports = Ports::free(2);
+    let slow = |port: &u16| Server::serve(&setting.movie, *port, &["--rate", "4Mbit"]);
+    // Eight seconds, of which less than one is needed before they are killed.
+    let mut servers: Vec<Server> = ports.iter().map(slow).collect();
     let mut download = Download::start(&urls(&servers), &setting.out(), &[]);
-    download.wait_for_bytes(2_000_000);
+    download.wait_for_bytes(500_000);
     servers.iter_mut().for_each(|server| server.process.kill());
     let mut dead = std::collections::BTreeSet::new();
     while dead.len() < 2 {
-        if let Some(NodeReport::Source { source, state: SourceState::Dead, .. }) = download.next() {
+        let report = download.next().expect("it waits for servers");
+        if let NodeReport::Source { source, state: SourceState::Dead, .. } = report {
             dead.insert(source);
         }
     }

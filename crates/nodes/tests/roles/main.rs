@@ -2,9 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "what cannot go on has failed; clippy does not see that helpers are tests, too")]
 
 mod check;
+mod disk;
 mod download;
 mod hostile;
+mod https;
+mod memory;
+mod multiserver;
+mod p2mp_hostile;
+mod ports;
 mod process;
+mod programs;
+mod reply;
 mod resume;
+mod running;
 mod serve;
+mod target;
 mod wire;

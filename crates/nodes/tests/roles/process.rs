@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 use event::NodeReport;
+use fetch::journal::{Header, Replay};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -114,6 +115,17 @@ impl Download {
         Some(report)
     }
 
+    /// Waits for the first line of words.
+    pub(crate) fn next_line(&mut self) -> String {
+        let stderr = self.process.child.stderr.as_mut().unwrap();
+        let (mut line, mut byte) = (String::new(), [0]);
+        // Byte by byte, so that nothing of what follows is lost.
+        while stderr.read(&mut byte).unwrap() > 0 && byte != *b"\n" {
+            line.push(char::from(byte[0]));
+        }
+        line
+    }
+
     /// Waits until this much is here.
     pub(crate) fn wait_for_bytes(&mut self, bytes: u64) {
         while self.here < bytes {
@@ -140,6 +152,20 @@ impl Download {
         self.process.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
     }
+}
+
+/// What a journal says now; `None` before it is begun.
+pub(crate) fn replayed(journal: &Path) -> Option<Replay> {
+    fetch::journal::replay(&std::fs::read(journal).ok()?).ok()
+}
+
+/// Bytes of the pieces that a journal records now. None as long as there are no hashes: when they come, what is here is
+/// checked and recorded anew.
+pub(crate) fn recorded(journal: &Path) -> u64 {
+    let Some(Replay { header: Header { pieces, manifest: Some(_), .. }, recorded, .. }) = replayed(journal) else {
+        return 0;
+    };
+    pieces.iter().filter(|piece| recorded.contains(*piece)).map(|piece| pieces.range(piece).len()).sum()
 }
 
 /// Bytes that do not repeat in any piece.

@@ -149,3 +149,40 @@ fn programs_that_nobody_here_wrote_fetch_from_it() {
         }
     }
 }
+
+#[test]
+fn a_corrupt_server_flips_one_bit_in_some_blocks_under_true_hashes() {
+    const BLOCK: usize = 16 << 10;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path().join("f"), noise(100 * BLOCK + 5));
+    std::fs::write(&path, &file).unwrap();
+    let damaged = |seed: &str| {
+        let server = Server::serve(&path, 0, &["--corrupt", "30%", "--seed", seed]);
+        let sent = request(server.port, "GET /f", &[]).body;
+        assert_eq!(sent.len(), file.len());
+        let blocks = sent.chunks(BLOCK).zip(file.chunks(BLOCK)).map(|(sent, right)| {
+            let bits = sent.iter().zip(right).map(|(sent, right)| (sent ^ right).count_ones()).sum::<u32>();
+            assert!(bits <= 1, "{bits} bits of a block differ");
+            bits == 1
+        });
+        let blocks: Vec<bool> = blocks.collect();
+        let document = request(server.port, "GET /f.meta4", &[]);
+        assert_eq!(document.status, 200);
+        let published = metalink::read(&document.body, "f").unwrap();
+        let pieces = published.pieces();
+        for piece in pieces.iter() {
+            let range = pieces.range(piece);
+            let bytes = &file[range.start as usize..range.end as usize];
+            assert_eq!(published.hash(piece), Some(fetch::Digest::of(bytes)), "its hashes stay true");
+        }
+        blocks
+    };
+    let first = damaged("7");
+    let count = first.iter().filter(|damaged| **damaged).count();
+    assert!((10..=50).contains(&count), "{count} of 101 blocks at 30 %");
+    assert_eq!(first, damaged("7"), "the seed decides which");
+    assert_ne!(first, damaged("8"));
+
+    let untouched = Server::serve(&path, 0, &["--corrupt", "0%"]);
+    assert_eq!(request(untouched.port, "GET /f", &[]).body, file);
+}

@@ -91,7 +91,11 @@ impl Narrator {
             Event::InterruptReceived { signal } => ("stop", Tone::Notice, format!("{} received", line(signal))),
             // The verdict is the last line of the tables that follow the run.
             Event::RunEnded { .. } => return None,
-            Event::NodeStarted { .. } | Event::NodeReady { .. } | Event::LinkCounted(_) | Event::LagMeasured { .. } => {
+            Event::NodeStarted { .. }
+            | Event::NodeReady { .. }
+            | Event::LinkCounted(_)
+            | Event::PacketsRecorded(_)
+            | Event::LagMeasured { .. } => {
                 return None;
             }
         })
@@ -118,6 +122,15 @@ impl Narrator {
                 let hash: String = sha256.as_deref().unwrap_or_default().chars().take(12).collect();
                 let hash = if hash.is_empty() { hash } else { format!(", SHA-256 {}…", line(&hash)) };
                 Some(("finished", Tone::Good, format!("{}: {}{hash}", line(node), figure::size(*bytes))))
+            }
+            NodeReport::Transferred(transfer) => {
+                let whole = transfer.receivers.iter().filter(|receiver| receiver.complete).count();
+                let repeats = transfer.receivers.iter().fold(0_u64, |sum, one| sum.saturating_add(one.retransmissions));
+                let all = transfer.receivers.len();
+                let tone = if whole == all { Tone::Good } else { Tone::Bad };
+                let size = figure::size(transfer.bytes);
+                let words = format!("{}: {size} to {whole} of {all} receivers, {repeats} repeats", line(node));
+                Some(("sent", tone, words))
             }
             NodeReport::Ready | NodeReport::Progress { .. } | NodeReport::Served { .. } | NodeReport::Other(_) => None,
         }
@@ -162,8 +175,8 @@ fn share(node: &NodeState) -> Option<f64> {
 pub(super) fn node_progress(node: &NodeState, state: &RunState) -> Fact {
     let progress = node.progress.unwrap_or_default();
     let share = share(node).map(|share| format!("{share:.1} %, ")).unwrap_or_default();
-    let (bytes, total) = (figure::size(progress.bytes), figure::size(progress.total));
-    let text = format!("{}: {share}{bytes} of {total}, {}", escape::line(&node.name), figure::rate(node.rate));
+    let amount = figure::amount(progress.bytes, progress.total);
+    let text = format!("{}: {share}{amount}, {}", escape::line(&node.name), figure::rate(node.rate));
     Fact { at: state.started_at.map(|_| state.since_start(state.now)), kind: "progress", tone: Tone::Plain, text }
 }
 
@@ -174,7 +187,7 @@ pub(super) fn group_progress(members: &[&NodeState], state: &RunState) -> Fact {
     let total = sum(&|node| node.progress.unwrap_or_default().total);
     let rate = machine::Rate::from_bits_per_sec(sum(&|node| node.rate.as_bits_per_sec()));
     let group = members.first().map(|node| escape::line(&node.group)).unwrap_or_default();
-    let (share, words) = (figure::percent_of(bytes, total).unwrap_or(0.0), tally(members).0);
-    let text = format!("{group} ×{}: {share:.1} %, {} ({words})", members.len(), figure::rate(rate));
+    let share = figure::percent_of(bytes, total).map_or_else(|| figure::size(bytes), |share| format!("{share:.1} %"));
+    let text = format!("{group} ×{}: {share}, {} ({})", members.len(), figure::rate(rate), tally(members).0);
     Fact { at: state.started_at.map(|_| state.since_start(state.now)), kind: "progress", tone: Tone::Plain, text }
 }

@@ -84,8 +84,9 @@ fn node_row(node: &NodeState, wide: bool) -> Vec<Cell> {
     let (bar, amount) = match node.progress {
         Some(progress) => {
             let sources = source_count(node);
-            let amount = format!("{} of {}{sources}", figure::size(progress.bytes), figure::size(progress.total));
-            (bar(progress.bytes, progress.total, wide), amount)
+            let amount = format!("{}{sources}", figure::amount(progress.bytes, progress.total));
+            let known = progress.total > 0;
+            (if known { bar(progress.bytes, progress.total, wide) } else { String::new() }, amount)
         }
         None if node.served > 0 => (String::new(), format!("{} sent", figure::size(node.served))),
         None => (String::new(), String::new()),
@@ -106,10 +107,10 @@ fn group_row(group: &Group<'_>, wide: bool) -> Vec<Cell> {
     let total = sum(&|node| node.progress.unwrap_or_default().total);
     let served = sum(&|node| node.served);
     let (words, tone) = tally(&group.nodes);
-    let amount = match (total, served) {
+    let amount = match (bytes.max(total), served) {
         (0, 0) => String::new(),
         (0, served) => format!("{} sent", figure::size(served)),
-        (total, _) => format!("{} of {}", figure::size(bytes), figure::size(total)),
+        _ => figure::amount(bytes, total),
     };
     vec![
         Cell::new(format!("{} ×{}", escape::line(group.name), group.nodes.len())),

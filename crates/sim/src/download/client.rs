@@ -1,6 +1,6 @@
 //! The engine's driver in virtual time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use fetch::{
@@ -24,6 +24,8 @@ pub(super) struct Client {
     engine: Engine,
     /// Open requests: to whom, and whether it asks for a range.
     open: BTreeMap<RequestId, (usize, bool)>,
+    /// Of those, questions that were told that hashes will follow.
+    promised: BTreeSet<RequestId>,
     /// Writes under way, done in this order.
     writes: VecDeque<(Generation, u64, Bytes)>,
     writes_free: Time,
@@ -56,6 +58,7 @@ impl World {
         self.client = Some(Client {
             engine,
             open: BTreeMap::new(),
+            promised: BTreeSet::new(),
             writes: VecDeque::new(),
             writes_free: now,
             appends: VecDeque::new(),
@@ -96,6 +99,7 @@ impl World {
         let client = self.client.as_mut().expect("it is current");
         match &input {
             Input::Described { request, .. }
+            | Input::Reached { request }
             | Input::Hashes { request, .. }
             | Input::Opened { request, .. }
             | Input::Closed { request, .. }
@@ -107,7 +111,9 @@ impl World {
         }
         match &input {
             // Its hashes follow.
-            Input::Described { description, .. } if description.hashes == Hashes::Awaited => {}
+            Input::Described { request, description } if description.hashes == Hashes::Awaited => {
+                client.promised.insert(*request);
+            }
             Input::Described { request, .. } | Input::Hashes { request, .. } | Input::Closed { request, .. } => {
                 client.open.remove(request);
             }
@@ -150,6 +156,7 @@ impl World {
         let Some(client) = &mut self.client else { return };
         match output {
             Output::Describe { request, source, manifest } => {
+                self.questions += 1;
                 client.open.insert(request, (source.index(), false));
                 self.send_request(source.index(), request, Asks::What { manifest });
             }
@@ -157,15 +164,18 @@ impl World {
                 client.open.insert(request, (source.index(), true));
                 let both = client.open.values().filter(|open| **open == (source.index(), true)).count();
                 self.opens += 1;
+                self.witness.say(now, format!("{source:?} is asked for {range:?}"));
                 self.witness.asked(now, range, both, self.servers[source.index()].ranges);
                 self.send_request(source.index(), request, Asks::Range(range));
             }
             Output::Cancel { request } => {
                 if let Some((server, _)) = client.open.remove(&request) {
-                    if self.servers[server].owes_hashes(request, client_life) {
+                    let was_told = client.promised.contains(&request);
+                    if was_told && self.servers[server].owes_hashes(request, client_life) {
                         self.witness.hashes_declined = Some(now);
                     }
-                    self.servers[server].cancel(request, client_life);
+                    let again = self.servers[server].cancel(request, client_life);
+                    self.ask_again(server, again);
                 }
             }
             Output::Prepare { length, fresh, journal, .. } => {
@@ -219,11 +229,20 @@ impl World {
         self.ended = Some((now, outcome, wasted));
     }
 
-    fn send_request(&mut self, index: usize, request: RequestId, asks: Asks) {
+    pub(super) fn send_request(&mut self, index: usize, request: RequestId, asks: Asks) {
         let (now, client_life) = (self.queue.now(), self.client_lives);
-        let (takes, window) = self.servers[index].reach(now);
+        let (takes, connection) = self.servers[index].reach(now, client_life);
         let life = self.servers[index].life;
-        self.queue.plan(now + takes, Event::Reaches { server: index, life, client_life, request, asks, window });
+        self.queue.plan(now + takes, Event::Reaches { server: index, life, client_life, request, asks, connection });
+    }
+
+    /// Requests whose connection ended through no fault of theirs.
+    pub(super) fn ask_again(&mut self, server: usize, requests: Vec<(RequestId, ByteRange)>) {
+        for (request, range) in requests {
+            if self.is_open(request) {
+                self.send_request(server, request, Asks::Range(range));
+            }
+        }
     }
 
     pub(super) fn write_done(&mut self, client_life: u32) {

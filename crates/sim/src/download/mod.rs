@@ -55,10 +55,25 @@ pub struct Report {
     pub wasted: u64,
     /// Ranges that were asked for.
     pub opens: u64,
+    /// Questions that were asked about the file.
+    pub questions: u64,
+    /// When the first body bytes of each life of each server came.
+    pub first_bytes: Vec<FirstBytes>,
     /// What must not happen, and did.
     pub faults: Vec<String>,
     /// What was said, with times.
     pub log: Vec<String>,
+}
+
+/// The first body bytes of one life of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstBytes {
+    /// Which server.
+    pub server: usize,
+    /// Counts its lives.
+    pub life: u32,
+    /// When they came.
+    pub at: Time,
 }
 
 impl Report {
@@ -88,13 +103,15 @@ pub struct World {
     chance: Stream,
     received: u64,
     opens: u64,
+    questions: u64,
+    first_bytes: Vec<FirstBytes>,
     ended: Option<(Time, Outcome, u64)>,
 }
 
 #[derive(Debug)]
 enum Event {
     /// A request reaches its server.
-    Reaches { server: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, window: u64 },
+    Reaches { server: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, connection: u64 },
     /// A server has computed hashes that a client waits for.
     Publishes { server: usize, life: u32, client_life: u32, request: RequestId },
     /// A server's link is free.
@@ -102,7 +119,7 @@ enum Event {
     /// Body bytes arrive.
     Arrives { server: usize, life: u32, chunk: Chunk },
     /// They are acknowledged.
-    Acknowledged { server: usize, life: u32, request: RequestId, client_life: u32, len: u64 },
+    Acknowledged { server: usize, life: u32, connection: u64, len: u64 },
     /// Something reaches the client's engine.
     Tells { client_life: u32, input: Input },
     /// A write of the client's is done.
@@ -147,6 +164,8 @@ impl World {
             chance: Seed::new(seed).derive("world").stream(),
             received: 0,
             opens: 0,
+            questions: 0,
+            first_bytes: Vec::new(),
             ended: None,
         }
     }
@@ -193,6 +212,8 @@ impl World {
             received: self.received,
             wasted,
             opens: self.opens,
+            questions: self.questions,
+            first_bytes: self.first_bytes,
             faults: self.witness.faults,
             log: self.witness.log,
         }
@@ -201,8 +222,8 @@ impl World {
     fn happens(&mut self, event: Event) {
         let now = self.queue.now();
         match event {
-            Event::Reaches { server, life, client_life, request, asks, window } => {
-                self.reaches(server, life, client_life, request, asks, window);
+            Event::Reaches { server, life, client_life, request, asks, connection } => {
+                self.reaches(server, life, client_life, request, asks, connection);
             }
             Event::Publishes { server, life, client_life, request } => {
                 let half = self.servers[server].round_trip / 2;
@@ -215,17 +236,18 @@ impl World {
             Event::Sends(server) => {
                 self.sending[server] = None;
                 let life = self.servers[server].life;
-                if let Some(chunk) = self.servers[server].send(now) {
+                if let Some((chunk, again)) = self.servers[server].send(now) {
                     let back = chunk.arrives + self.servers[server].round_trip / 2;
-                    let (request, client_life, len) = (chunk.request, chunk.client_life, chunk.bytes.len());
-                    self.queue.plan(back, Event::Acknowledged { server, life, request, client_life, len });
+                    let (connection, len) = (chunk.connection, chunk.bytes.len());
+                    self.queue.plan(back, Event::Acknowledged { server, life, connection, len });
                     self.queue.plan(chunk.arrives, Event::Arrives { server, life, chunk });
+                    self.ask_again(server, again);
                 }
             }
             Event::Arrives { server, life, chunk } => self.arrives(server, life, &chunk),
-            Event::Acknowledged { server, life, request, client_life, len } => {
+            Event::Acknowledged { server, life, connection, len } => {
                 if self.servers[server].life == life {
-                    self.servers[server].acknowledged(request, client_life, len);
+                    self.servers[server].acknowledged(connection, len);
                 }
             }
             Event::Tells { client_life, input } => self.tell(client_life, input),
@@ -256,22 +278,30 @@ impl World {
         }
     }
 
-    fn reaches(&mut self, index: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, window: u64) {
+    fn reaches(&mut self, index: usize, life: u32, client_life: u32, request: RequestId, asks: Asks, connection: u64) {
         let now = self.queue.now();
         let half = self.servers[index].round_trip / 2;
         let close = |why| Event::Tells { client_life, input: Input::Closed { request, why } };
+        if matches!(self.servers[index].health, Health::Crashed | Health::Killed) {
+            self.servers[index].forget_connection(connection);
+        }
         match self.servers[index].health {
             // What was sent on a connection of an earlier life meets nobody; a dead machine says nothing at all.
             Health::Crashed => return,
             Health::Killed => return self.queue.plan(now + half, close(CloseReason::Refused)),
             _ if self.servers[index].life != life => return self.queue.plan(now + half, close(CloseReason::Reset)),
             Health::Busy => return self.queue.plan(now + half, close(CloseReason::Status(503))),
+            Health::Mute => {
+                if matches!(asks, Asks::What { .. }) {
+                    self.queue.plan(now, Event::Tells { client_life, input: Input::Reached { request } });
+                }
+                return;
+            }
             Health::Up | Health::Stalled => {}
         }
         let manifest = matches!(asks, Asks::What { manifest: true });
         let description = self.servers[index].description(&self.contents, manifest);
         let Asks::Range(range) = asks else {
-            self.servers[index].keep_warm(now, 0);
             if description.hashes == Hashes::Awaited
                 && let Some(at) = self.servers[index].promise(now, request, client_life)
             {
@@ -286,8 +316,17 @@ impl World {
             return self.queue.plan(now + half, close(CloseReason::Status(416)));
         }
         let head = fetch::Head { range, total: Some(description.length), validator: description.validator };
-        self.servers[index].begin(request, client_life, range, window);
-        self.queue.plan(now + half, Event::Tells { client_life, input: Input::Opened { request, head } });
+        if !self.is_current(client_life) || !self.is_open(request) {
+            return;
+        }
+        match self.servers[index].begin(now, connection, request, head.clone()) {
+            None => self.send_request(index, request, asks),
+            Some(true) => {
+                self.queue.plan(now + half, Event::Tells { client_life, input: Input::Opened { request, head } });
+            }
+            // Behind others: its head comes just before its body.
+            Some(false) => {}
+        }
     }
 
     fn arrives(&mut self, index: usize, life: u32, chunk: &Chunk) {
@@ -308,6 +347,12 @@ impl World {
         let request = chunk.request;
         if self.is_open(request) {
             self.received += chunk.bytes.len();
+            if !self.first_bytes.iter().any(|first| (first.server, first.life) == (index, life)) {
+                self.first_bytes.push(FirstBytes { server: index, life, at: self.queue.now() });
+            }
+            if let Some(head) = chunk.head.clone() {
+                self.tell(chunk.client_life, Input::Opened { request, head });
+            }
             if chunk.last {
                 self.is_over(request);
             }

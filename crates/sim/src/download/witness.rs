@@ -11,7 +11,7 @@ use crate::disk::{Damage, Disk};
 use crate::server::Content;
 
 /// Requests that a source may have open at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = fetch::tuning::RANGES_AT_ONCE;
 
 /// Watches a client.
 #[derive(Debug)]

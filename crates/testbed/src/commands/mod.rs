@@ -10,3 +10,4 @@ pub(crate) mod report;
 pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod sweep;

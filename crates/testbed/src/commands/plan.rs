@@ -1,15 +1,18 @@
 //! `testbed plan`: what would be built, and why so.
 
-use link::{HalfLink, Queue};
+use fabric::Offload;
+use link::{Burst, HalfLink, Queue};
+use machine::{Rate, Ratio};
 use topology::Plan;
 use topology::plan::{Medium, Node, Program};
 
 use crate::cli::{PlanArguments, PlanFormat};
-use crate::loading;
+use crate::loading::{self, Kernel};
 use crate::status::Status;
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<Status> {
-    match loading::load(&arguments.file, &arguments.variation, loading::draw_seed()?)? {
+    let drawn = loading::draw_seed()?;
+    match loading::load(&arguments.file, &arguments.variation, drawn, arguments.pcap, Kernel::This)? {
         Ok(plan) => {
             match arguments.format {
                 PlanFormat::Human => report::say(&describe(&plan)),
@@ -35,13 +38,14 @@ fn describe(plan: &Plan) -> String {
     });
     aligned(&mut text, networks.collect());
     text.push_str("\nnodes\n");
-    let nodes = plan.nodes().iter().flat_map(node_rows);
+    let offloads = fabric::offloads(plan);
+    let nodes = plan.nodes().iter().zip(&offloads).flat_map(|(node, offloads)| node_rows(plan, node, offloads));
     aligned(&mut text, nodes.collect());
     if !plan.pairs().is_empty() {
         text.push_str("\npairs\n");
         let pairs = plan.pairs().iter().map(|pair| {
             let ends = format!("{} -> {}", plan.node(pair.from).name, plan.node(pair.to).name);
-            [ends, half(&pair.link)]
+            [ends, half(&pair.link, None)]
         });
         aligned(&mut text, pairs.collect());
     }
@@ -50,43 +54,64 @@ fn describe(plan: &Plan) -> String {
     text
 }
 
-fn node_rows(node: &Node) -> Vec<[String; 5]> {
+fn node_rows(plan: &Plan, node: &Node, offloads: &[Offload]) -> Vec<[String; 6]> {
     let program = match &node.program {
         Program::Role(role) => role.name().to_owned(),
         Program::Run(words) => words.join(" "),
     };
-    let rows = node.interfaces.iter().enumerate().map(|(index, interface)| {
+    let rows = node.interfaces.iter().zip(offloads).enumerate().map(|(index, (interface, offload))| {
         let (name, program) =
             if index == 0 { (node.name.clone(), program.clone()) } else { <(String, String)>::default() };
         let address = format!("{} {}", interface.name, interface.address);
-        let (up, down) = (half(&interface.link.up), half(&interface.link.down));
-        [name, program, address, format!("up: {up}"), format!("down: {down}")]
+        let network = plan.network(interface.network);
+        let netem_mtu = (network.medium == Medium::Netem).then_some(network.mtu);
+        let (up, down) = (half(&interface.link.up, netem_mtu), half(&interface.link.down, netem_mtu));
+        let offload = match offload {
+            Offload::Whole => "offload",
+            Offload::Relay => "offload, cut up by the relay",
+            Offload::Off => "no offload",
+        };
+        [name, program, address, format!("up: {up}"), format!("down: {down}"), offload.to_owned()]
     });
     rows.collect()
 }
 
-/// A half link in words, its queue included.
-fn half(half: &HalfLink) -> String {
+/// A half link in words, its queue included, and what netem makes of it on a network of its with this MTU.
+fn half(half: &HalfLink, netem_mtu: Option<u32>) -> String {
     if half.is_transparent() {
         return "unimpaired".to_owned();
     }
     let mut words = Vec::new();
     words.extend(half.rate.map(|rate| rate.to_string()));
+    words.extend(half.trace.as_ref().map(|trace| {
+        // To the last bit it would be unreadable.
+        let mean = Rate::from_bits_per_sec(trace.mean_rate().as_bits_per_sec() / 1000 * 1000);
+        format!("trace {} (mean {mean}, repeats after {})", trace.name(), trace.length())
+    }));
     if !half.delay.is_zero() {
         words.push(format!("delay {}", half.delay));
     }
     if !half.jitter.is_zero() {
         words.push(format!("jitter {}", half.jitter));
     }
-    if half.loss != machine::Ratio::ZERO {
-        words.push(format!("loss {}", half.loss));
+    for (name, share) in
+        [("loss", half.loss), ("reorder", half.reorder), ("duplicate", half.duplicate), ("corrupt", half.corrupt)]
+    {
+        if share != Ratio::ZERO {
+            words.push(format!("{name} {share}"));
+        }
     }
-    if half.rate.is_some() {
+    words.extend(half.burst.map(|Burst { p, r, good, bad }| format!("burst p {p} r {r} loses {good} or {bad}")));
+    if !half.drop.is_empty() {
+        words.push(format!("drop {}", half.drop));
+    }
+    if half.mean_rate().is_some() {
         words.push(match half.queue_limit() {
             Queue::Bytes(size) => format!("queue {size}"),
             Queue::Packets(packets) => format!("queue {packets} packets"),
         });
     }
+    words.extend(netem_mtu.map(|mtu| format!("netem limit {} packets", fabric::netem::limit(half, mtu))));
     words.join(", ")
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use link::{HalfLink, Profile};
-use machine::{Rate, Seed, Span};
+use machine::{Rate, Ratio, Seed, Span};
 use serde::{Serialize, Serializer};
 
 use super::{FileId, NetworkId, NodeId};
@@ -59,6 +59,9 @@ pub enum Role {
         /// Sends no faster than this in all.
         #[serde(skip_serializing_if = "Option::is_none")]
         rate: Option<Rate>,
+        /// Flips a bit in this share of the blocks that it sends, under true hashes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        corrupt: Option<Ratio>,
     },
     /// Watches file servers and tells who lives.
     CheckServer {
@@ -66,6 +69,9 @@ pub enum Role {
         watch: Vec<NodeId>,
         /// Between two looks at a silent server.
         interval: Span,
+        /// What they should serve: downloaders are told its SHA-256.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<FileId>,
     },
     /// Downloads one file from many servers.
     Downloader {
@@ -79,6 +85,58 @@ pub enum Role {
         /// Whether a revived one continues from its journal.
         resume: bool,
     },
+    /// Sends one file to several receivers.
+    P2mpSender {
+        /// The receivers, in the order of the topology.
+        to: Vec<NodeId>,
+        /// The file.
+        file: FileId,
+        /// The most data in a segment or datagram, in bytes.
+        mss: u32,
+        /// How.
+        mode: TransferMode,
+        /// A receiver that is silent for this long is dropped.
+        give_up: Span,
+    },
+    /// Receives one file from a sender.
+    P2mpReceiver {
+        /// The share of the datagrams that it throws away itself.
+        p: Ratio,
+        /// File name in its disk.
+        out: String,
+    },
+}
+
+/// How a sender brings a file to several receivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum TransferMode {
+    /// One segment at a time, until all have acknowledged it.
+    StopAndWait {
+        /// How long to wait before a segment is sent again.
+        timeout: SegmentTimeout,
+    },
+    /// A paced stream, and parity for what was lost.
+    Fast {
+        /// Whether to send to a group; found out unless said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        multicast: Option<bool>,
+        /// A rate that is kept whatever happens, instead of one that follows the network.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rate: Option<Rate>,
+    },
+}
+
+/// How long a stop-and-wait sender waits for an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SegmentTimeout {
+    /// As each receiver's round trips suggest.
+    Adaptive,
+    /// This long for each receiver.
+    Fixed(Span),
+    /// This long for all of them together.
+    Shared(Span),
 }
 
 impl Role {
@@ -88,12 +146,17 @@ impl Role {
             Role::FileServer { .. } => "file-server",
             Role::CheckServer { .. } => "check-server",
             Role::Downloader { .. } => "downloader",
+            Role::P2mpSender { .. } => "p2mp-sender",
+            Role::P2mpReceiver { .. } => "p2mp-receiver",
         }
     }
 }
 
 /// The TCP port on which every file server and check server of a topology listens.
 pub const HTTP_PORT: u16 = 80;
+
+/// The UDP port on which every point-to-multipoint receiver of a topology listens: the well-known one of the assignment.
+pub const P2MP_PORT: u16 = 7735;
 
 /// When a node counts as ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -9,7 +9,9 @@ use super::faults::{self, LinkChanges};
 use super::names::Directory;
 use super::patterns::parse_condition;
 use crate::findings::Findings;
-use crate::plan::{Action, Event, File, FileSource, Interface, Network, NodeId, Program, Role, Trigger};
+use crate::plan::{
+    Action, Event, File, FileId, FileSource, Interface, Network, NodeId, Program, Role, TransferMode, Trigger,
+};
 use crate::source::Place;
 use crate::spec::{EventSpec, LinkSpec, Spec};
 use crate::yaml::{At, listed};
@@ -157,25 +159,69 @@ fn resolve_trigger(
         let message = format!("`{}` is a {}, which reports no progress", ground.names.name(node), kind.name);
         findings.invalid(findings.narrow(when.place, ground.names.name(node)), message);
     }
-    if let (Trigger::ProgressBytes(_, bytes), Some(total)) = (&trigger, downloaded_size(node, ground))
+    if let Trigger::ProgressShare(..) = trigger
+        && has_no_share(node, ground)
+    {
+        let name = ground.names.name(node);
+        let message = format!("`{name}` is not told how long its file is, so it never has a share of it");
+        let help = "stop-and-wait has no field for that; wait for bytes, or for its sender's progress";
+        findings.invalid_but(findings.narrow(when.place, name), message, help);
+    }
+    if let (Trigger::ProgressBytes(_, bytes), Some(total)) = (&trigger, transferred_size(node, ground))
         && *bytes > total
         && !spec.optional
     {
-        let message = format!("`{}` downloads {total}, so it never has {bytes}", ground.names.name(node));
+        let message = format!("`{}` transfers {total}, so it never has {bytes}", ground.names.name(node));
         findings.invalid(when.place, message);
     }
     Some(trigger)
 }
 
-/// The size of what a downloader fetches, where the file says it.
-fn downloaded_size(node: NodeId, ground: &Ground<'_, '_>) -> Option<machine::Size> {
-    let Some(Program::Role(Role::Downloader { from, .. })) = &ground.programs[node.index()] else { return None };
-    let Some(Program::Role(Role::FileServer { file, .. })) = &ground.programs[from.first()?.index()] else {
-        return None;
-    };
-    match ground.files.get(file.index())?.source {
+/// Whether a node is a receiver all of whose senders speak stop-and-wait.
+fn has_no_share(node: NodeId, ground: &Ground<'_, '_>) -> bool {
+    let is_receiver = matches!(ground.programs[node.index()], Some(Program::Role(Role::P2mpReceiver { .. })));
+    is_receiver
+        && ground.programs.iter().all(|program| match program {
+            Some(Program::Role(Role::P2mpSender { to, mode: TransferMode::Fast { .. }, .. })) => !to.contains(&node),
+            _ => true,
+        })
+}
+
+/// The size of what a node downloads, sends or receives, where the file says it.
+fn transferred_size(node: NodeId, ground: &Ground<'_, '_>) -> Option<machine::Size> {
+    let sizes = transferred(node, ground).into_iter().map(|file| match ground.files.get(file.index())?.source {
         FileSource::Generated { size, .. } => Some(size),
         FileSource::Existing(_) => None,
+    });
+    // Of several that it may be, the largest; unknown, if any is.
+    sizes.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// The files that a node may transfer; several where several senders name one receiver.
+pub(super) fn transferred(node: NodeId, ground: &Ground<'_, '_>) -> Vec<FileId> {
+    let role = |node: NodeId| match &ground.programs[node.index()] {
+        Some(Program::Role(role)) => Some(role),
+        _ => None,
+    };
+    match role(node) {
+        Some(Role::Downloader { from, .. }) => from
+            .iter()
+            .find_map(|server| match role(*server) {
+                Some(Role::FileServer { file, .. }) => Some(*file),
+                _ => None,
+            })
+            .into_iter()
+            .collect(),
+        Some(Role::P2mpSender { file, .. }) => vec![*file],
+        Some(Role::P2mpReceiver { .. }) => ground
+            .names
+            .ids()
+            .filter_map(|sender| match role(sender) {
+                Some(Role::P2mpSender { to, file, .. }) if to.contains(&node) => Some(*file),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::events::Ground;
+use super::events::{Ground, transferred};
 use super::patterns::{parse_comparison, parse_pattern};
 use crate::findings::Findings;
 use crate::plan::{Action, Event, Expectation, Expected, FileId, FileSource, NodeId, NodeState, Program, Role};
@@ -146,19 +146,25 @@ fn resolve_one(
     expected
 }
 
-/// A downloader cannot come to have a file that its servers do not serve.
+/// A node cannot come to have a file that nobody brings it.
 fn check_served(node: NodeId, wanted: FileId, name: &At<String>, ground: &Ground<'_, '_>, findings: &mut Findings<'_>) {
-    let Some(Program::Role(Role::Downloader { from, .. })) = &ground.programs[node.index()] else { return };
-    let served = from.iter().find_map(|server| match &ground.programs[server.index()] {
-        Some(Program::Role(Role::FileServer { file, .. })) => Some(*file),
-        _ => None,
-    });
+    let brought = transferred(node, ground);
+    let program = &ground.programs[node.index()];
+    if let (Some(Program::Role(Role::P2mpReceiver { .. })), []) = (program, &brought[..]) {
+        let message = format!("no sender names `{}`, so it never has `{}`", ground.names.name(node), name.value);
+        findings.invalid(name.place, message);
+    }
     let generated = |file: FileId| {
         matches!(ground.files.get(file.index()).map(|file| &file.source), Some(FileSource::Generated { .. }))
     };
-    if let Some(served) = served.filter(|served| *served != wanted && generated(*served) && generated(wanted)) {
-        let served = &ground.files[served.index()].name;
-        findings.invalid(name.place, format!("its servers serve `{served}`, so it never has `{}`", name.value));
+    let is_another = |file: &FileId| *file != wanted && generated(*file) && generated(wanted);
+    if let Some(other) = brought.first().filter(|_| brought.iter().all(is_another)) {
+        let other = &ground.files[other.index()].name;
+        let message = match program {
+            Some(Program::Role(Role::P2mpReceiver { .. })) => format!("it is sent `{other}`"),
+            _ => format!("its servers serve `{other}`"),
+        };
+        findings.invalid(name.place, format!("{message}, so it never has `{}`", name.value));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use link::Profile;
 
 use super::events::{Ground, base, touched};
-use super::links::{check_change, check_complete, is_announced};
+use super::links::{check_change, check_complete};
 use crate::findings::Findings;
 use crate::plan::{Action, NetworkId, NodeId};
 use crate::spec::{EventSpec, LinkOn, LinkSpec, LinkTarget, Names, SignalSpec};
@@ -122,9 +122,6 @@ pub(super) fn resolve_link_change(
         _ => None,
     };
     let nodes = nodes?;
-    if is_announced(&set.value) {
-        return None;
-    }
     let interfaces = touched(&nodes, network, ground.interfaces);
     if let Some(absent) = nodes.iter().find(|node| !interfaces.iter().any(|(touched, _)| touched == *node)) {
         findings.invalid(target.place, format!("`{}` is not on that network", ground.names.name(*absent)));

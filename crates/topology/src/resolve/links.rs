@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use link::{HalfLink, Profile, Queue};
-use machine::{Rate, Size, Span};
+use link::{HalfLink, Ordinals, Profile, Queue};
+use machine::{Rate, Ratio, Size, Span};
 
 use crate::findings::Findings;
 use crate::source::Place;
@@ -15,6 +15,8 @@ const MAX_DELAY: Span = Span::from_secs(600);
 const MAX_RATE: Rate = Rate::from_mbit(1_000_000);
 const MAX_QUEUE_BYTES: Size = Size::from_mib(1024);
 const MAX_QUEUE_PACKETS: u32 = 1_000_000;
+/// Every node of a group has a list of its own.
+const MAX_DROPS: usize = 1000;
 
 /// The profiles by name.
 pub(super) type Profiles<'s> = BTreeMap<&'s str, &'s LinkSpec>;
@@ -33,22 +35,16 @@ pub(super) fn resolve_link(
     match &link.value {
         LinkRef::Own(own) => {
             check_link(own, link.place, findings);
-            sound(own)
+            own.profile()
         }
         LinkRef::Name(name) => match profiles.get(name.as_str()) {
-            Some(profile) => sound(profile),
+            Some(profile) => profile.profile(),
             None => {
                 findings.unknown(link.place, "link profile", name, profiles.keys().copied());
                 Profile::default()
             }
         },
     }
-}
-
-/// The link, but a transparent one where it asks for what is not built: there is a finding about it, and what it holds
-/// (a list of drops, a trace) has no bound yet, so it is not copied to every node.
-fn sound(link: &LinkSpec) -> Profile {
-    if is_announced(link) { Profile::default() } else { link.profile() }
 }
 
 /// Checks a link that is complete: what each half names, and that it makes sense together.
@@ -81,6 +77,12 @@ pub(super) fn check_complete(half: &HalfLink, spec: &HalfSpec, place: Place, fin
         findings.invalid_but(place, "a queue without a rate never fills", "give a `rate`, or leave `queue` out");
         return false;
     }
+    if half.may_reorder() && half.delay.is_zero() {
+        let place = spec.reorder.as_ref().map_or(place, |reorder| reorder.place);
+        let help = "give a `delay`: those that overtake leave it out";
+        findings.invalid_but(place, "without a delay there is nobody to overtake", help);
+        return false;
+    }
     true
 }
 
@@ -104,6 +106,12 @@ pub(super) fn check_half(half: &HalfSpec, findings: &mut Findings<'_>) {
     if let (Some(_), Some(burst)) = (&half.loss, &half.burst) {
         findings.invalid(burst.place, "`loss` and `burst` both say what is lost; give one");
     }
+    if let Some(burst) = &half.burst
+        && (burst.value.p, burst.value.good) == (Ratio::ZERO, Ratio::ZERO)
+    {
+        let help = "`p` is the chance per packet that a burst begins";
+        findings.invalid_but(burst.place, "a `burst` with a `p` of 0 never begins and loses nothing", help);
+    }
     if let Some(queue) = &half.queue {
         match queue.value.0 {
             Queue::Bytes(Size::ZERO) | Queue::Packets(0) => {
@@ -119,45 +127,18 @@ pub(super) fn check_half(half: &HalfSpec, findings: &mut Findings<'_>) {
         }
     }
     check_drop_list(half, findings);
-    check_announced(half, findings);
 }
 
 fn check_drop_list(half: &HalfSpec, findings: &mut Findings<'_>) {
-    for ordinals in half.drop.iter().flat_map(|drop| &drop.value) {
-        let text = ordinals.value.0.as_str();
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let good = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-            (Ok(first), Ok(last)) => 1 <= first && first <= last,
-            _ => false,
-        };
-        if !good {
-            let message = format!("`{text}` is neither a packet's number, counted from 1, nor a range such as 7-9");
-            findings.invalid(ordinals.place, message);
-        }
+    let Some(drop) = &half.drop else { return };
+    if drop.value.len() > MAX_DROPS {
+        let message = format!("a list of drops has at most {MAX_DROPS} entries");
+        return findings.invalid_but(drop.place, message, "a range counts as one");
     }
-}
-
-/// Whether it asks for what the format has and no driver does yet.
-pub(super) fn is_announced(link: &LinkSpec) -> bool {
-    link.halves().any(|half| announced(half).iter().any(|(_, place)| place.is_some()))
-}
-
-/// What the format has and no driver does yet, with its place where it is asked for.
-fn announced(half: &HalfSpec) -> [(&'static str, Option<Place>); 6] {
-    [
-        ("`burst`", half.burst.as_ref().map(|at| at.place)),
-        ("`drop`", half.drop.as_ref().map(|at| at.place)),
-        ("`reorder`", half.reorder.as_ref().map(|at| at.place)),
-        ("`duplicate`", half.duplicate.as_ref().map(|at| at.place)),
-        ("`corrupt`", half.corrupt.as_ref().map(|at| at.place)),
-        ("`trace`", half.trace.as_ref().map(|at| at.place)),
-    ]
-}
-
-fn check_announced(half: &HalfSpec, findings: &mut Findings<'_>) {
-    for (feature, place) in announced(half) {
-        if let Some(place) = place {
-            findings.not_yet(place, feature);
+    for ordinals in &drop.value {
+        let text = ordinals.value.0.as_str();
+        if let Err(wrong) = text.parse::<Ordinals>() {
+            findings.invalid(ordinals.place, format!("`{text}` is {wrong}"));
         }
     }
 }

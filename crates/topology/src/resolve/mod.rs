@@ -15,13 +15,15 @@ use link::HalfLink;
 use machine::{Seed, Size, Span};
 
 use self::events::{Ground, resolve_events};
-use self::links::{check_complete, check_half, check_link, is_announced};
+use self::links::{check_complete, check_half, check_link};
+pub use self::medium::NetemSupport;
 use self::names::{Directory, check_name, check_names};
 use crate::diagnostic::Diagnostics;
 use crate::findings::Findings;
 use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program};
 use crate::source::Source;
-use crate::spec::{LinkSpec, Spec};
+use crate::spec::Spec;
+use crate::sweep;
 use crate::yaml::Setting;
 
 const DEFAULT_TIMEOUT: Span = Span::from_secs(300);
@@ -29,7 +31,6 @@ const MAX_TIMEOUT: Span = Span::from_secs(7 * 24 * 3600);
 const MAX_FILE: Size = Size::from_mib(1 << 20);
 const MAX_FILES: usize = 10_000;
 const MAX_PAIRS: usize = 65_536;
-const MAX_REPEAT: u32 = 10_000;
 
 /// What the caller brings beside the file.
 #[derive(Clone, Debug)]
@@ -40,12 +41,16 @@ pub struct Overrides {
     pub drawn_seed: Seed,
     /// Applied in this order before anything is read.
     pub set: Vec<Setting>,
+    /// Record what passes on every link: the relay carries every network then.
+    pub record: bool,
+    /// What the kernel has that is to carry the plan. It decides what carries a network that leaves the choice.
+    pub netem: NetemSupport,
 }
 
 impl Overrides {
-    /// Nothing but the seed that was drawn for a file that has none.
+    /// Nothing but the seed that was drawn for a file that has none, and a kernel without netem.
     pub fn new(drawn_seed: Seed) -> Overrides {
-        Overrides { seed: None, drawn_seed, set: Vec::new() }
+        Overrides { seed: None, drawn_seed, set: Vec::new(), record: false, netem: NetemSupport::Absent }
     }
 }
 
@@ -89,11 +94,14 @@ fn resolve_all(spec: &Spec, overrides: &Overrides, findings: &mut Findings<'_>) 
     let (events, changes) = resolve_events(&ground, findings);
     let expectations = expectations::resolve_expectations(&ground, &events, findings);
     let node_names: Vec<String> = names.ids().map(|node| names.name(node).to_owned()).collect();
-    medium::choose_media(spec, &mut networks, &node_names, &interfaces, &pairs, &events, findings);
+    let record = overrides.record;
+    let shaped =
+        medium::Shaped { node_names: &node_names, interfaces: &interfaces, pairs: &pairs, events: &events, record };
+    medium::choose_media(spec, &mut networks, &shaped, overrides.netem, findings);
     let nodes = nodes::assemble(seed, &names, programs, order, interfaces, findings);
-    check_later_parts(spec, findings);
+    sweep::check(spec, findings);
     let name = spec.name.value.clone();
-    Some(Plan { name, seed, timeout, files, networks, nodes: nodes?, pairs, events, expectations, changes })
+    Some(Plan { name, seed, timeout, files, networks, nodes: nodes?, pairs, events, expectations, record, changes })
 }
 
 fn resolve_timeout(spec: &Spec, findings: &mut Findings<'_>) -> Span {
@@ -154,9 +162,6 @@ fn resolve_pairs(
         let from = names.all(&pair.value.from.value, pair.value.from.place, findings);
         let to = names.all(&pair.value.to.value, pair.value.to.place, findings);
         check_half(&pair.value.link.value, findings);
-        if is_announced(&LinkSpec::Alike(Box::new(pair.value.link.value.clone()))) {
-            continue;
-        }
         let mut link = HalfLink::default();
         pair.value.link.value.apply(&mut link);
         check_complete(&link, &pair.value.link.value, pair.value.link.place, findings);
@@ -194,27 +199,6 @@ fn resolve_pairs(
         }
     }
     pairs
-}
-
-/// The parts of the format that nothing carries out yet.
-fn check_later_parts(spec: &Spec, findings: &mut Findings<'_>) {
-    if let Some(sweep) = &spec.sweep {
-        for (path, values) in sweep.value.iter() {
-            if values.value.is_empty() {
-                findings.invalid(values.place, format!("`{}` has no values to sweep over", path.value));
-            }
-        }
-        findings.not_yet(sweep.place, "`sweep`");
-    }
-    if let Some(repeat) = &spec.repeat {
-        if !(1..=MAX_REPEAT).contains(&repeat.value) {
-            findings.invalid(repeat.place, format!("a topology is repeated 1 to {MAX_REPEAT} times"));
-        }
-        findings.not_yet(repeat.place, "`repeat`");
-    }
-    if let Some(plot) = &spec.plot {
-        findings.not_yet(plot.place, "`plot`");
-    }
 }
 
 /// Whether the node is the first of its entry, which speaks for all: what is wrong with an entry is told once.

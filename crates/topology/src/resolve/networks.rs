@@ -65,7 +65,15 @@ pub(super) fn resolve_networks(
                 link: attachment.link.clone(),
             });
         }
-        networks.push(Network { name: name.value.clone(), subnet, mtu, medium: Medium::Bridge, why: String::new() });
+        networks.push(Network {
+            name: name.value.clone(),
+            subnet,
+            mtu,
+            medium: Medium::Bridge,
+            why: String::new(),
+            netem_may_do: false,
+            draws_anew: false,
+        });
     }
     for interfaces in &mut interfaces {
         for (index, interface) in interfaces.iter_mut().enumerate() {

@@ -11,7 +11,8 @@ use crate::spec::Names;
 use crate::yaml::At;
 
 const DEFAULT_INTERVAL: Span = Span::from_millis(500);
-const SHORTEST_INTERVAL: Span = Span::from_millis(1);
+/// As the program has it: questions without a pause would flood the servers.
+const SHORTEST_INTERVAL: Span = Span::from_millis(10);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +20,8 @@ pub(crate) struct CheckServer {
     watch: At<Names>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<At<Span>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<At<String>>,
 }
 
 impl CheckServer {
@@ -27,7 +30,22 @@ impl CheckServer {
             findings.invalid(interval.place, format!("an interval is at least {SHORTEST_INTERVAL}"));
         }
         let servers = |spec: &RoleSpec| matches!(spec, RoleSpec::FileServer(_) | RoleSpec::Run(_));
-        let watch = names.nodes_that(&self.watch, "serves no file to watch", servers, findings)?;
-        Some(Role::CheckServer { watch, interval: self.interval.as_ref().map_or(DEFAULT_INTERVAL, |at| at.value) })
+        let watch = names.nodes_that(&self.watch, "serves no file to watch", servers, findings);
+        let file = match &self.file {
+            Some(name) => Some(names.file(name, findings)?),
+            None => None,
+        };
+        let watch = watch?;
+        let mut served = watch.iter().filter_map(|server| match &names.spec(*server).program {
+            RoleSpec::FileServer(server) => Some(server.file.value.as_str()),
+            _ => None,
+        });
+        if let Some(ours) = &self.file
+            && let Some(other) = served.find(|file| *file != ours.value)
+        {
+            findings.invalid(ours.place, format!("a server that it watches serves `{other}`, not `{}`", ours.value));
+        }
+        let interval = self.interval.as_ref().map_or(DEFAULT_INTERVAL, |at| at.value);
+        Some(Role::CheckServer { watch, interval, file })
     }
 }

@@ -1,6 +1,6 @@
 //! `role: file-server`: serves one file over HTTP with ranges.
 
-use machine::Rate;
+use machine::{Rate, Ratio};
 use serde::{Deserialize, Serialize};
 
 use crate::findings::Findings;
@@ -14,6 +14,8 @@ pub(crate) struct FileServer {
     pub(crate) file: At<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<At<Rate>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrupt: Option<At<Ratio>>,
 }
 
 impl FileServer {
@@ -22,6 +24,10 @@ impl FileServer {
             findings.invalid_but(rate.place, "a rate of 0 serves nothing", "leave `rate` out for no limit");
         }
         let file = names.file(&self.file, findings)?;
-        Some(Role::FileServer { file, rate: self.rate.as_ref().map(|rate| rate.value) })
+        Some(Role::FileServer {
+            file,
+            rate: self.rate.as_ref().map(|rate| rate.value),
+            corrupt: self.corrupt.as_ref().map(|share| share.value).filter(|share| *share != Ratio::ZERO),
+        })
     }
 }

@@ -6,14 +6,18 @@ mod announced;
 mod check_server;
 mod downloader;
 mod file_server;
+mod p2mp_receiver;
+mod p2mp_sender;
 mod run;
 
 use serde::Serialize;
 
-pub(crate) use self::announced::{P2mpReceiver, P2mpSender, P2pDownloader, Peer, Router, Tracker};
+pub(crate) use self::announced::{P2pDownloader, Peer, Router, Tracker};
 pub(crate) use self::check_server::CheckServer;
 pub(crate) use self::downloader::Downloader;
 pub(crate) use self::file_server::FileServer;
+pub(crate) use self::p2mp_receiver::P2mpReceiver;
+pub(crate) use self::p2mp_sender::P2mpSender;
 pub(crate) use self::run::Run;
 use crate::findings::Findings;
 use crate::plan::Program;
@@ -152,9 +156,8 @@ impl RoleSpec {
         match self {
             RoleSpec::Run(run) => run.out.as_ref().map(|out| out.value.as_str()),
             RoleSpec::Downloader(downloader) => Some(downloader.out_name()),
-            RoleSpec::P2mpReceiver(P2mpReceiver { out, .. }) | RoleSpec::P2pDownloader(P2pDownloader { out, .. }) => {
-                out.as_ref().map(|out| out.value.as_str())
-            }
+            RoleSpec::P2mpReceiver(receiver) => Some(receiver.out_name()),
+            RoleSpec::P2pDownloader(downloader) => downloader.out.as_ref().map(|out| out.value.as_str()),
             _ => None,
         }
     }
@@ -166,8 +169,8 @@ impl RoleSpec {
             RoleSpec::FileServer(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::CheckServer(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::Downloader(role) => role.resolve(names, findings).map(Program::Role),
-            RoleSpec::P2mpSender(role) => role.announce(place, names, findings),
-            RoleSpec::P2mpReceiver(role) => role.announce(place, findings),
+            RoleSpec::P2mpSender(role) => role.resolve(names, findings).map(Program::Role),
+            RoleSpec::P2mpReceiver(role) => role.resolve(findings).map(Program::Role),
             RoleSpec::Tracker(role) => role.announce(place, names, findings),
             RoleSpec::Peer(role) => role.announce(place, names, findings),
             RoleSpec::P2pDownloader(role) => role.announce(place, names, findings),

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use link::{Burst, HalfLink, Profile, Queue};
+use link::{Burst, HalfLink, Ordinals, Profile, Queue};
 use machine::{Rate, Ratio, Size, Span};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::trace::TraceSpec;
 use super::words::Scalar;
 use crate::yaml::At;
 
@@ -36,7 +37,7 @@ pub(crate) struct HalfSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue: Option<At<QueueSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) trace: Option<At<String>>,
+    pub(crate) trace: Option<At<TraceSpec>>,
 }
 
 impl HalfSpec {
@@ -48,7 +49,7 @@ impl HalfSpec {
             half.trace = None;
         }
         if let Some(trace) = &self.trace {
-            half.trace = Some(trace.value.clone());
+            half.trace.clone_from(&trace.value.trace);
             half.rate = None;
         }
         if let Some(loss) = &self.loss {
@@ -60,7 +61,8 @@ impl HalfSpec {
             half.loss = Ratio::ZERO;
         }
         if let Some(drop) = &self.drop {
-            half.drop = drop.value.iter().map(|one| one.value.0.clone()).collect();
+            // What is no ordinal has a finding of its own.
+            half.drop = drop.value.iter().filter_map(|one| one.value.0.parse::<Ordinals>().ok()).collect();
         }
         set(&mut half.delay, &self.delay);
         set(&mut half.jitter, &self.jitter);
@@ -123,6 +125,17 @@ impl LinkSpec {
         };
         first.into_iter().chain(second)
     }
+
+    /// What it names, to be completed.
+    pub(super) fn halves_mut(&mut self) -> impl Iterator<Item = &mut HalfSpec> {
+        let (first, second) = match self {
+            LinkSpec::Halves { up, down } => {
+                (up.as_mut().map(|half| &mut half.value), down.as_mut().map(|half| &mut half.value))
+            }
+            LinkSpec::Alike(half) => (Some(half.as_mut()), None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// Every field that a link may have, before it is known which form it takes.
@@ -141,7 +154,7 @@ pub(crate) struct LinkFields {
     duplicate: Option<At<Ratio>>,
     corrupt: Option<At<Ratio>>,
     queue: Option<At<QueueSpec>>,
-    trace: Option<At<String>>,
+    trace: Option<At<TraceSpec>>,
 }
 
 impl LinkFields {

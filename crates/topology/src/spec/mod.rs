@@ -3,6 +3,7 @@
 mod event;
 mod link;
 mod node;
+mod trace;
 mod words;
 
 use machine::{Size, Span};
@@ -96,16 +97,24 @@ pub(crate) struct PairSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlotSpec {
-    pub(crate) x: At<String>,
-    pub(crate) y: At<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) x: Option<At<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) y: Option<At<Names>>,
 }
 
-/// Reads a topology file after applying the settings in their order.
+/// Reads a topology file after applying the settings in their order, and the traces that it names.
 ///
 /// # Errors
 ///
-/// A syntax error, or every entry with an unknown field or a value of the wrong type (of each entry the first).
+/// A syntax error, or every entry with an unknown field or a value of the wrong type (of each entry the first), or what is
+/// wrong with traces.
 pub fn parse(source: &Source, settings: &[Setting]) -> Result<Spec, Diagnostics> {
+    interpret(&tree(source, settings)?, source, settings)
+}
+
+/// The file as a tree, changed by the settings in their order.
+pub(crate) fn tree(source: &Source, settings: &[Setting]) -> Result<Node, Diagnostics> {
     source.check()?;
     let mut root = Node::read(source.text())
         .map_err(|error| Diagnostics::from(Diagnostic::invalid(error.message, source.location(error.place))))?;
@@ -116,7 +125,15 @@ pub fn parse(source: &Source, settings: &[Setting]) -> Result<Spec, Diagnostics>
             findings.invalid(Place::Setting(index), message);
         }
     }
-    let spec = Reader { findings: &mut findings }.file(&root);
+    findings.into_result()?;
+    Ok(root)
+}
+
+/// What a tree says, well formed.
+pub(crate) fn interpret(root: &Node, source: &Source, settings: &[Setting]) -> Result<Spec, Diagnostics> {
+    let mut findings = Findings::new(source, settings);
+    let mut spec = Reader { findings: &mut findings }.file(root);
+    trace::read_all(&mut spec, source, &mut findings);
     findings.into_result()?;
     Ok(spec)
 }
@@ -160,9 +177,9 @@ impl Reader<'_, '_> {
                 }
                 "events" => spec.events = self.list(node),
                 "expect" => spec.expect = self.named(node, |node| decode(node)),
-                "sweep" => spec.sweep = self.value(node),
-                "repeat" => spec.repeat = self.value(node),
-                "plot" => spec.plot = self.value(node),
+                "sweep" => spec.sweep = self.optional(node),
+                "repeat" => spec.repeat = self.optional(node),
+                "plot" => spec.plot = self.optional(node),
                 unknown => self.findings.unknown(key.place, "field", unknown, FIELDS.iter().copied()),
             }
         }
@@ -176,6 +193,11 @@ impl Reader<'_, '_> {
 
     fn value<'de, T: Deserialize<'de>>(&mut self, node: &'de Node) -> Option<T> {
         decode(node).map_err(|fault| self.findings.fault(fault, node.place)).ok()
+    }
+
+    /// A part of the file that a setting without a value takes away.
+    fn optional<'de, T: Deserialize<'de>>(&mut self, node: &'de Node) -> Option<T> {
+        if matches!(node.content, Content::Nothing) { None } else { self.value(node) }
     }
 
     /// A map from names. An entry that cannot be read is reported, and the next one read.

@@ -9,6 +9,6 @@ mod tree;
 pub(crate) use self::decode::{At, Fault, Reason, decode, listed};
 pub(crate) use self::fields::fields_of;
 pub(crate) use self::nearest::nearest;
-pub(crate) use self::setting::apply;
 pub use self::setting::{Setting, SettingError};
+pub(crate) use self::setting::{apply, parts, plain_or_quoted, put};
 pub(crate) use self::tree::{Content, Key, Node};

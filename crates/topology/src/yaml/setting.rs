@@ -63,16 +63,12 @@ pub(crate) fn apply(root: &mut Node, setting: &Setting, index: u32, top: &[&str]
     } else {
         Node::read_setting(&setting.value, place).map_err(|error| error.message)?
     };
-    let mut parts: Vec<&str> = setting.path.split('.').collect();
-    if parts.len() > MAX_PARTS {
-        return Err(format!("the path has more than {MAX_PARTS} parts"));
-    }
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(format!("`{}` has an empty part", setting.path));
-    }
-    if !top.contains(&parts[0]) && parts.len() > 1 && has_node(root, parts[0]) {
-        parts.insert(0, "nodes");
-    }
+    put(root, &setting.path, place, value, top)
+}
+
+/// Puts a value at a dotted path, as [`apply`] does. Keys that are new get the `place` of the path.
+pub(crate) fn put(root: &mut Node, path: &str, place: Place, value: Node, top: &[&str]) -> Result<(), String> {
+    let parts = parts(root, path, top)?;
     let mut node = root;
     for (depth, part) in parts.iter().enumerate() {
         let walked = || if depth == 0 { "the file".to_owned() } else { format!("`{}`", parts[..depth].join(".")) };
@@ -98,6 +94,35 @@ pub(crate) fn apply(root: &mut Node, setting: &Setting, index: u32, top: &[&str]
     }
     *node = value;
     Ok(())
+}
+
+/// The whole way to a dotted path from the top of the file: the short form begins with a node.
+///
+/// # Errors
+///
+/// In words, where this is no path.
+pub(crate) fn parts<'p>(root: &Node, path: &'p str, top: &[&str]) -> Result<Vec<&'p str>, String> {
+    let mut parts: Vec<&str> = path.split('.').collect();
+    if parts.len() > MAX_PARTS {
+        return Err(format!("the path has more than {MAX_PARTS} parts"));
+    }
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(format!("`{path}` has an empty part"));
+    }
+    if !top.contains(&parts[0]) && parts.len() > 1 && has_node(root, parts[0]) {
+        parts.insert(0, "nodes");
+    }
+    Ok(parts)
+}
+
+/// A text as a setting's value that is read as this text again.
+pub(crate) fn plain_or_quoted(text: &str) -> String {
+    match Node::read_setting(text, Place::Whole).map(|node| node.content) {
+        // A text that looks like a number is taken as one wherever a quantity is meant.
+        Ok(Content::Text(read)) if read == text => text.to_owned(),
+        Ok(Content::Number(_) | Content::Bool(_)) => text.to_owned(),
+        _ => format!("{text:?}"),
+    }
 }
 
 fn has_node(root: &Node, name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! One token bucket for all that a server sends.
+//! One token bucket for all that a server sends, or for all that a downloader takes.
 
 use machine::{Rate, Size, Span, Time};
 use tokio::sync::Mutex;
@@ -25,7 +25,7 @@ impl Throttle {
         Throttle { rate, paid_until: Mutex::new(Time::ZERO) }
     }
 
-    /// Waits until some bytes may be sent, and tells how many of the `wanted`.
+    /// Waits until some bytes may pass, and tells how many of the `wanted`.
     pub(crate) async fn grant(&self, wanted: u64) -> u64 {
         // Held while waiting: tokio's mutex is first come, first served.
         let mut paid_until = self.paid_until.lock().await;

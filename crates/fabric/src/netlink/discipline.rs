@@ -1,0 +1,137 @@
+//! Queueing disciplines: netem made, changed and read back.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+
+use super::{Answers, Attributes, Batch, Netlink, append, receive};
+use crate::netem::Netem;
+use rtnetlink::sys::SocketAddr;
+
+/// `TCA_KIND`: the name of a queueing discipline.
+const KIND: u16 = 1;
+/// `TCA_OPTIONS`: its own parameters.
+const OPTIONS: u16 = 2;
+/// `TCA_STATS2`: what it has done …
+const STATS: u16 = 7;
+/// … of which `TCA_STATS_QUEUE`, whose words are packets and bytes in it, drops, requeues, overlimits.
+const STATS_QUEUE: u16 = 3;
+/// `struct tcmsg`.
+const HEADER: usize = 20;
+
+/// The name under which the kernel has netem.
+const NETEM: &str = "netem";
+
+/// A netem at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeptNetem {
+    /// Its parameters as the kernel tells them; absent where it tells something that nobody here asks for.
+    pub parameters: Option<Netem>,
+    /// Packets that it has dropped, for whatever reason.
+    pub drops: u32,
+}
+
+impl Batch {
+    /// Makes netem the queue of an interface that has none.
+    pub(crate) fn add_netem(&mut self, index: u32, netem: &Netem) {
+        let intent = format!("shape interface {index} with netem");
+        self.push(intent, request(index, netem), NLM_F_CREATE | NLM_F_EXCL);
+    }
+
+    /// Gives the netem of an interface other parameters. Packets in it keep their times.
+    pub(crate) fn change_netem(&mut self, index: u32, netem: &Netem) {
+        self.push(format!("change the netem of interface {index}"), request(index, netem), 0);
+    }
+}
+
+fn request(index: u32, netem: &Netem) -> RouteNetlinkMessage {
+    let mut message = TcMessage::with_index(index as i32);
+    message.header.parent = TcHandle::ROOT;
+    message.attributes.push(TcAttribute::Kind(NETEM.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(OPTIONS, netem.encode())));
+    RouteNetlinkMessage::NewQueueDiscipline(message)
+}
+
+impl Netlink {
+    /// All netems of this network namespace, by interface.
+    pub(crate) fn netems(&mut self) -> io::Result<BTreeMap<u32, KeptNetem>> {
+        /// No batch has so many requests.
+        const SEQUENCE: u32 = u32::MAX - 1;
+        let mut question = Vec::with_capacity(64);
+        let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        append(&mut question, message, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE);
+        self.socket.send_to(&question, &SocketAddr::new(0, 0), 0)?;
+        let mut netems = BTreeMap::new();
+        loop {
+            let length = receive(&self.socket, &mut self.buffer)?;
+            for answer in Answers(&self.buffer[..length]).filter(|answer| answer.sequence == SEQUENCE) {
+                match i32::from(answer.kind) {
+                    libc::NLMSG_DONE => return Ok(netems),
+                    libc::NLMSG_ERROR => {
+                        let code = answer.payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return Err(io::Error::from_raw_os_error(-code));
+                    }
+                    _ => netems.extend(read(answer.payload)),
+                }
+            }
+        }
+    }
+}
+
+/// One answer, if it is about a netem.
+fn read(message: &[u8]) -> Option<(u32, KeptNetem)> {
+    let (header, attributes) = message.split_at_checked(HEADER)?;
+    let index = u32::from_ne_bytes(*header[4..].first_chunk()?);
+    let attribute = |wanted| Attributes(attributes).find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload);
+    if attribute(KIND)?.strip_suffix(b"\0")? != NETEM.as_bytes() {
+        return None;
+    }
+    let queue = attribute(STATS).and_then(|stats| Attributes(stats).find(|(kind, _)| *kind == STATS_QUEUE));
+    let drops = queue.and_then(|(_, words)| words.get(8..)?.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word));
+    Some((index, KeptNetem { parameters: attribute(OPTIONS).and_then(Netem::decode), drops }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attribute;
+    use super::*;
+
+    fn answer(kind: &str, options: &[u8], drops: u32) -> Vec<u8> {
+        let mut message = vec![0; HEADER];
+        message[4..8].copy_from_slice(&42u32.to_ne_bytes());
+        let mut name = kind.as_bytes().to_vec();
+        name.push(0);
+        // The header tells the length without the padding.
+        message.extend_from_slice(&((4 + name.len()) as u16).to_ne_bytes());
+        message.extend_from_slice(&KIND.to_ne_bytes());
+        message.extend_from_slice(&name);
+        message.resize(message.len().next_multiple_of(4), 0);
+        attribute(&mut message, OPTIONS, options);
+        let mut stats = Vec::new();
+        let words = [7, 0, drops, 0, 0u32].map(u32::to_ne_bytes).concat();
+        attribute(&mut stats, STATS_QUEUE, &words);
+        attribute(&mut message, STATS, &stats);
+        message
+    }
+
+    #[test]
+    fn an_answer_tells_the_interface_its_parameters_and_its_drops() {
+        let netem = Netem { limit: 9, rate: 1000, ..Netem::default() };
+        let kept = KeptNetem { parameters: Some(netem.clone()), drops: 3 };
+        assert_eq!(read(&answer("netem", &netem.encode(), 3)), Some((42, kept)));
+        assert_eq!(read(&answer("noqueue", &[], 3)), None);
+        let unread = KeptNetem { parameters: None, drops: 3 };
+        assert_eq!(read(&answer("netem", &[0; 8], 3)), Some((42, unread)));
+    }
+
+    #[test]
+    fn a_cut_answer_does_not_panic() {
+        let whole = answer("netem", &Netem::default().encode(), 1);
+        for length in 0..whole.len() {
+            let _ = read(&whole[..length]);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Networks that the kernel's netem shapes do what the file asks for. They need a kernel that has it: `scripts/test netem`
+//! runs them under one, and the other steps leave them out.
+
+mod support;
+
+use support::{Place, Run, has_program, skip, topology};
+
+/// Whether this kernel has netem, and whether it takes a seed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Netem {
+    Unseeded,
+    Seeded,
+}
+
+/// What `doctor` says of it; `None`, and said so, where a test cannot run.
+fn netem(place: &Place) -> Option<Netem> {
+    if !has_program("ping") {
+        skip("ping is not installed");
+        return None;
+    }
+    let doctor = place.testbed(["doctor"]).stdout();
+    let line = doctor.lines().find(|line| line.split_whitespace().nth(1) == Some("netem")).expect("doctor knows netem");
+    match line {
+        line if line.contains("takes no seed") => Some(Netem::Unseeded),
+        line if line.contains("the seed of a run") => Some(Netem::Seeded),
+        line => {
+            skip(&format!("{line} (scripts/with-netem-kernel)"));
+            None
+        }
+    }
+}
+
+/// `pinger` runs `ping` with these words to `target`. Both have this link.
+fn ping(place: &Place, words: &str, link: &str, rest: &str) -> Run {
+    let text = format!(
+        r#"
+name: pinging
+seed: 5
+timeout: 60s
+nodes:
+  target: {{ run: ["sleep", "60"], link: {link} }}
+  pinger: {{ run: ["sh", "-c", "ping -n -W 5 {words} target; :"], after: [target], link: {link} }}
+{rest}
+expect:
+  pinger: {{ exit: 0 }}
+"#
+    );
+    let run = place.run_once(&place.write("pinging.yaml", &text), &[]);
+    run.expect_status(0);
+    run
+}
+
+/// The numbers of the pings that were answered, from 1, and their round-trip times in milliseconds.
+fn answers(run: &Run) -> Vec<(u32, f64)> {
+    let said = run.stdout_of("pinger");
+    let after = |line: &str, word: &str| Some(line.split(word).nth(1)?.split(' ').next()?.to_owned());
+    let answer = |line| Some((after(line, "icmp_seq=")?.parse().ok()?, after(line, "time=")?.parse().ok()?));
+    let mut answers: Vec<(u32, f64)> = said.lines().filter_map(answer).collect();
+    // Where a delay shrinks, later packets overtake earlier ones.
+    answers.sort_by_key(|(number, _)| *number);
+    answers
+}
+
+fn times(run: &Run) -> Vec<f64> {
+    answers(run).into_iter().map(|(_, time)| time).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    assert!(!values.is_empty(), "no ping was answered");
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn medium(run: &Run) -> String {
+    run.state().networks[0].medium.clone()
+}
+
+#[test]
+fn what_is_certain_goes_to_netem_by_itself_and_what_is_left_to_chance_if_it_takes_a_seed() {
+    let place = Place::new();
+    let Some(netem) = netem(&place) else { return };
+    let medium_of = |link: &str, rest: &str| {
+        let text =
+            format!("name: planned\nseed: 1\nnodes: {{ a: {{ run: [x], link: {link} }}, b: {{ run: [x] }} }}\n{rest}");
+        let ended = place.testbed(["plan".as_ref(), place.write("planned.yaml", &text).as_os_str()]);
+        ended.expect_status(0);
+        ended.stdout()
+    };
+    let certain = medium_of("{ up: { rate: 10Mbit, delay: 10ms }, down: { delay: 5ms } }", "");
+    // 50 kB in 2 · 10 + 20 ms are 34 frames; the delay holds 9 more, and one is being sent.
+    for part in ["this kernel's netem does all of that", "netem limit 44 packets", "no offload"] {
+        assert!(certain.contains(part), "`{part}` is not in\n{certain}");
+    }
+    let chance = medium_of("{ loss: 1% }", "");
+    match netem {
+        Netem::Seeded => assert!(chance.contains("netem does all of that"), "{chance}"),
+        Netem::Unseeded => assert!(chance.contains("relay") && chance.contains("takes no seed"), "{chance}"),
+    }
+    for (link, rest, why) in [
+        ("{ drop: [3] }", "", "`drop`"),
+        ("{ delay: 5ms, jitter: 1ms }", "", "`jitter`"),
+        ("{ delay: 5ms }", "events: [{ at: 1s, link: a, set: { delay: 1ms } }]", "link a"),
+        ("{ delay: 5ms }", "events: [{ at: 1s, partition: [a, b] }]", "partition a | b"),
+    ] {
+        let plan = medium_of(link, rest);
+        assert!(plan.contains("not netem: ") && plan.contains(why), "{link} {rest}: `{why}` is not in\n{plan}");
+    }
+}
+
+#[test]
+fn delays_of_both_ends_add_up_and_no_question_for_an_address_comes_first() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    for rest in ["", "networks: { six: { subnet: \"fd00:5::/64\" } }"] {
+        let run = ping(&place, "-i 0.05 -c 20", "{ up: { delay: 20ms }, down: { delay: 10ms } }", rest);
+        assert_eq!(medium(&run), "netem");
+        let times = times(&run);
+        assert_eq!(times.len(), 20, "{}", run.stdout_of("pinger"));
+        let (first, median) = (times[0], median(times));
+        assert!(median >= 60.0, "{median} ms instead of 60");
+        assert!(median < 70.0 || !run.kept_up(), "{median} ms instead of 60");
+        // A question and its answer would take as long as the ping itself.
+        assert!(first < 110.0 || !run.kept_up(), "{first} ms instead of 60");
+    }
+}
+
+#[test]
+fn a_packet_takes_its_bits_by_the_rate() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    // 1458 bytes in an ICMP echo make a frame of 1500, which takes 12 ms at 1 Mbit/s; there and back.
+    let run = ping(&place, "-s 1458 -i 0.1 -c 20", "{ up: { rate: 1Mbit } }", "");
+    assert_eq!(medium(&run), "netem");
+    let median = median(times(&run));
+    assert!(median >= 24.0, "{median} ms instead of 24");
+    assert!(median < 30.0 || !run.kept_up(), "{median} ms instead of 24");
+}
+
+#[test]
+fn a_transfer_fills_the_rate_and_does_not_exceed_it() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let text = r#"
+name: filled
+seed: 3
+timeout: 60s
+files: { movie: { size: 4MiB } }
+nodes:
+  server: { role: file-server, file: movie, link: { up: { rate: 16Mbit, delay: 5ms }, down: { delay: 5ms } } }
+  client: { role: downloader, from: server, out: movie }
+expect:
+  # 33.6 Mbit of the file alone take 2.1 s.
+  client: { exit: 0, file: movie, within: 4s, throughput: "<= 16Mbit" }
+"#;
+    let run = place.run_once(&place.write("filled.yaml", text), &[]);
+    run.expect_status(0);
+    assert_eq!(medium(&run), "netem");
+}
+
+#[test]
+fn loss_lies_within_its_binomial_interval_and_an_unkept_seed_is_told() {
+    let place = Place::new();
+    let Some(netem) = netem(&place) else { return };
+    let run = ping(&place, "-i 0.01 -c 500", "{ down: { loss: 10% } }", "shaper: netem");
+    assert_eq!(medium(&run), "netem");
+    let answered = times(&run).len() as f64;
+    // Lost there or on the way back: 1 − 0.9². Five standard deviations of 500 draws with the chance 0.19: 44.
+    assert!((answered - 405.0).abs() <= 44.0, "{answered} of 500 answered, 405 expected");
+    let warned = run
+        .ended
+        .stderr()
+        .contains("warning: network net: `shaper: netem` asks for it, but this kernel's netem takes no seed");
+    assert_eq!(warned, netem == Netem::Unseeded, "{}", run.ended.told());
+}
+
+#[test]
+fn bursts_copies_and_packets_that_overtake_are_netems_too() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let link = "{ up: { burst: { p: 10%, r: 30% } } }";
+    let run = ping(&place, "-i 0.01 -c 500", link, "shaper: netem");
+    // A quarter of the packets meets the bad state on either way. Losses come in bursts of 1/r, so the variance is
+    // (2 − p − r)/(p + r) = 4 times the binomial one: five standard deviations of 500 draws with 0.4375 are 111.
+    let answered = times(&run).len() as f64;
+    assert!((answered - 281.0).abs() <= 111.0, "{answered} of 500 answered, 281 expected");
+
+    let run = ping(&place, "-i 0.01 -c 100", "{ up: { duplicate: 100% } }", "shaper: netem");
+    assert!(run.stdout_of("pinger").contains("DUP!"), "{}", run.stdout_of("pinger"));
+
+    // Half of the packets leave out the 40 ms.
+    let run = ping(&place, "-i 0.02 -c 100", "{ down: { delay: 40ms, reorder: 50% } }", "shaper: netem");
+    let quick = times(&run).into_iter().filter(|time| *time < 40.0).count();
+    assert!((1..100).contains(&quick) || !run.kept_up(), "{quick} of 100 overtook on both ways");
+}
+
+#[test]
+fn an_event_changes_what_it_names_of_a_running_netem_and_its_end_undoes_it() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let events = "shaper: netem\nevents: [{ at: 1s, link: target, set: { up: { delay: 80ms } }, for: 1s }]";
+    let run = ping(&place, "-i 0.05 -c 80", "{ up: { delay: 10ms }, down: { delay: 5ms } }", events);
+    let times = times(&run);
+    assert_eq!(times.len(), 80, "{}", run.stdout_of("pinger"));
+    let slow = |time: &f64| *time >= 100.0;
+    assert!(times.iter().all(|time| *time >= 30.0), "{times:?}");
+    let first = times.iter().position(slow).expect("no ping took the longer way");
+    let last = times.iter().rposition(slow).expect("there is a first");
+    assert!(0 < first && last < 79, "neither the first nor the last ping meets the event: {times:?}");
+    assert!(times[first..=last].iter().all(slow) || !run.kept_up(), "{times:?}");
+    // With the machine's own delays, the others are as the topology has it.
+    assert!(times[79] < 60.0 || !run.kept_up(), "{times:?}");
+}
+
+#[test]
+fn a_crash_cuts_the_links_of_a_netem_and_a_revival_joins_them_again() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let events = "shaper: netem\nevents: [{ at: 1s, crash: target }, { after: 1s, revive: target }]";
+    let run = ping(&place, "-i 0.05 -c 80", "{ up: { delay: 10ms }, down: { delay: 5ms } }", events);
+    let said = run.stdout_of("pinger");
+    let answered: Vec<u32> = answers(&run).into_iter().map(|(number, _)| number).collect();
+    assert_eq!((answered.first(), answered.last()), (Some(&1), Some(&80)), "{said}");
+    let gaps: Vec<u32> = answered.windows(2).map(|two| two[1] - two[0] - 1).filter(|gap| *gap > 0).collect();
+    // A second without links, at 20 pings a second.
+    assert_eq!(gaps.len(), 1, "nothing is lost but in the one second: {said}");
+    assert!(gaps[0] >= 15 || !run.kept_up(), "{gaps:?}: {said}");
+}
+
+#[test]
+fn the_main_topologies_do_on_netem_what_they_promise() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    // Smaller than they are: the one CPU of such a kernel is slow at what takes many system calls.
+    for (name, words) in [
+        ("failover.yaml", &["files.movie.size=16MiB", "links.dsl.up.jitter=0s"][..]),
+        ("resume.yaml", &["files.movie.size=12MiB"]),
+        ("p2mp.yaml", &["files.movie.size=1MiB", "nodes.receiver.count=3"]),
+    ] {
+        let mut settings = vec!["--set", "shaper=netem"];
+        settings.extend(words.iter().flat_map(|setting| ["--set", setting]));
+        let run = place.run_once(&topology(name), &settings);
+        run.expect_status(0);
+        assert_eq!(medium(&run), "netem", "{name}");
+    }
+}
