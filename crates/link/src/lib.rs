@@ -7,6 +7,7 @@
 //! * [`network`]: ports joined by lanes, with pairs, partitions and cut ports.
 //! * [`counters`]: what became of all packets; it always adds up.
 //! * [`trace`]: a recorded link: the instants at which it could deliver.
+//! * [`calibration`]: measuring links: trains of frames, what their arrivals say, and whether that is what was asked for.
 //! * [`offload`]: where segmentation offload may stay on because it cannot be seen.
 //!
 //! ```
@@ -26,6 +27,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 pub mod counters;
 pub mod droplist;
 pub mod fate;

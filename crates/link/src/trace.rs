@@ -123,6 +123,14 @@ impl Trace {
         Rate::over(Size::from_bytes(OPPORTUNITY.as_bytes() * self.instants.len() as u64), self.length())
     }
 
+    /// The longest time between two instants that have an opportunity, over the end of the trace, too.
+    pub fn longest_gap(&self) -> Span {
+        let first_again = u64::from(self.instants[0]) + u64::from(self.last());
+        let instants = self.instants.iter().map(|instant| u64::from(*instant));
+        let gaps = instants.clone().skip(1).chain([first_again]).zip(instants).map(|(next, one)| next - one);
+        Span::from_millis(gaps.max().expect("not empty"))
+    }
+
     fn last(&self) -> u32 {
         *self.instants.last().expect("not empty")
     }
