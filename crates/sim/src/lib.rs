@@ -9,6 +9,7 @@
 //! * [`schedule`]: random worlds and faults from a seed.
 //! * [`run`](mod@run): a plan with its scenario, link models and programs on one clock; the same records as on namespaces.
 //! * [`program`]: what runs in a node there; [`classic`] and [`fast`]: the point-to-multipoint programs.
+//! * [`agreement`]: links held against their model, by the same traffic and figures on every driver.
 //! * [`roles`]: which program a topology's role is; [`theory`]: how long its transfer should take.
 //!
 //! ```
@@ -23,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod classic;
 pub mod disk;
 pub mod download;
