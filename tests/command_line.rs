@@ -227,7 +227,7 @@ fn plan_shows_addresses_carriers_and_why() {
     let place = Place::new();
     let ended = place.testbed(["plan".as_ref(), topology("failover.yaml").as_os_str()]);
     ended.expect_status(0);
-    for part in ["server-1", "client", "relay", "queue", "kill", "eth0"] {
+    for part in ["server-1", "client", "relay", "queue", "kill", "eth0", "of packets under way", "at most 512MiB"] {
         assert!(ended.stdout().contains(part), "`{part}` is not in\n{}", ended.stdout());
     }
     assert!(place.entries().is_empty(), "`plan` creates nothing");

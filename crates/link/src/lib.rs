@@ -8,6 +8,7 @@
 //! * [`counters`]: what became of all packets; it always adds up.
 //! * [`trace`]: a recorded link: the instants at which it could deliver.
 //! * [`calibration`]: measuring links: trains of frames, what their arrivals say, and whether that is what was asked for.
+//! * [`room`]: how much can be under way in a half link.
 //! * [`offload`]: where segmentation offload may stay on because it cannot be seen.
 //!
 //! ```
@@ -35,6 +36,7 @@ pub mod lane;
 pub mod network;
 pub mod offload;
 pub mod profile;
+pub mod room;
 pub mod trace;
 
 mod draw;
@@ -50,4 +52,5 @@ pub use network::{Delivery, Loss, Network, PortId, To, Within};
 pub use offload::offload_allowed;
 pub use partition::PartitionKey;
 pub use profile::{Burst, HalfLink, Profile, Queue};
+pub use room::Room;
 pub use trace::{Trace, TraceError};

@@ -131,6 +131,11 @@ impl Trace {
         Span::from_millis(gaps.max().expect("not empty"))
     }
 
+    /// Milliseconds, in order; never empty.
+    pub(crate) fn instants(&self) -> &[u32] {
+        &self.instants
+    }
+
     fn last(&self) -> u32 {
         *self.instants.last().expect("not empty")
     }

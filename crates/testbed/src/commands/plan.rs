@@ -1,5 +1,7 @@
 //! `testbed plan`: what would be built, and why so.
 
+mod memory;
+
 use fabric::Offload;
 use link::{Burst, HalfLink, Queue};
 use machine::{Rate, Ratio};
@@ -49,6 +51,8 @@ fn describe(plan: &Plan) -> String {
         });
         aligned(&mut text, pairs.collect());
     }
+    let memory = memory::lines(plan);
+    section(&mut text, "memory", memory.iter());
     section(&mut text, "events", plan.events().iter().map(|event| &event.label));
     section(&mut text, "expectations", plan.expectations().iter().map(|expectation| &expectation.label));
     text
