@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use event::{Direction, Lag, LinkCount, Recording};
 use fabric::relay::RelaySnapshot;
-use fabric::{Fabric, RaiseError};
+use fabric::{Fabric, NetemCount, RaiseError};
 use machine::Span;
 use nodes::init::lines::LineBuffer;
 use nodes::init::protocol::{self, Command, EncodeError, InitEvent, Notice, Privilege, Start};
@@ -201,6 +201,10 @@ impl Netns {
             // That the relay has stopped is among the invalidities already.
             Err(_) => None,
         };
+        match self.fabric.netem_counts(plan).await {
+            Ok(counts) => measured.links.extend(counts.iter().map(|count| netem_count(plan, count))),
+            Err(error) => measured.invalidities.push(format!("netem cannot be asked: {}", in_full(&error))),
+        }
         match self.fabric.netem_overflows().await {
             Ok(overflows) => measured.invalidities.extend(overflows.into_iter().map(|(half, packets)| {
                 format!(
@@ -235,6 +239,34 @@ impl Netns {
         if let Err(error) = self.fabric.lower().await {
             tracing::warn!(error = in_full(&error), "the relay did not stop in order");
         }
+    }
+}
+
+/// What the kernel's netem counted, as the log has it.
+fn netem_count(plan: &Plan, count: &NetemCount) -> LinkCount {
+    let NetemCount { node, interface, is_up, work, reasons } = *count;
+    let node = plan.node(node);
+    let drops = u64::from(work.drops);
+    // Without a reason they are the emulation's own, which has no room for what is in the delay.
+    let by = |loss, queue| if (reasons.loss, reasons.queue) == (loss, queue) { drops } else { 0 };
+    LinkCount {
+        node: node.name.clone(),
+        network: plan.network(node.interfaces[interface].network).name.clone(),
+        direction: if is_up { Direction::Up } else { Direction::Down },
+        by_kernel: true,
+        offered: work.passed.saturating_add(drops).saturating_add(u64::from(work.waiting)),
+        offered_bytes: work.passed_bytes,
+        delivered: work.passed,
+        delivered_bytes: work.passed_bytes,
+        duplicated: 0,
+        corrupted: 0,
+        lost: by(true, false),
+        queue: by(false, true),
+        lost_or_queue: by(true, true),
+        partition: 0,
+        cut: 0,
+        overflow: by(false, false),
+        in_flight: u64::from(work.waiting),
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`record`]: one line of `events.jsonl`.
 //! * [`node_report`]: what a node's program says on `TESTBED_EVENTS_FD`.
 //! * [`state`]: the fold: a log in, the state of the run out.
+//! * [`account`]: what became of packets from the sender's link to the receiver's program; it always adds up.
 //! * [`verdict`]: PASS, FAIL, INVALID or interrupted, and the exit status of each.
 //! * [`run_directory`]: the names of a run directory's files.
 //!
@@ -16,12 +17,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod node_report;
 pub mod record;
 pub mod run_directory;
 pub mod state;
 pub mod verdict;
 
+pub use account::{Discards, LinkAccount};
 pub use node_report::{Delivery, NodeReport, Rounds, SourceState, Transferred};
 pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record, Recording};
 pub use state::{ExpectationState, FaultState, NodePhase, NodeState, Progress, RunState, SourceView};

@@ -51,6 +51,13 @@ pub enum NodeReport {
         /// Whether it lives.
         alive: bool,
     },
+    /// A receiver throws away, on purpose, a share of what reaches it (its `p`).
+    Discarded {
+        /// Datagrams that reached this incarnation.
+        arrived: u64,
+        /// Those of them that it threw away.
+        discarded: u64,
+    },
     /// The program's task is done and verified.
     Finished {
         /// Bytes of the result.
@@ -157,6 +164,10 @@ enum Known {
         server: String,
         alive: bool,
     },
+    Discarded {
+        arrived: u64,
+        discarded: u64,
+    },
     Finished {
         bytes: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +204,7 @@ impl Serialize for NodeReport {
                 Known::Served { bytes, connections, rate: rate.as_bits_per_sec() }
             }
             NodeReport::Watched { server, alive } => Known::Watched { server, alive },
+            NodeReport::Discarded { arrived, discarded } => Known::Discarded { arrived, discarded },
             NodeReport::Finished { bytes, sha256 } => Known::Finished { bytes, sha256 },
             NodeReport::Transferred(transferred) => Known::Transferred(transferred),
             NodeReport::Other(value) => return value.serialize(serializer),
@@ -217,6 +229,7 @@ impl<'de> Deserialize<'de> for NodeReport {
                 NodeReport::Served { bytes, connections, rate: Rate::from_bits_per_sec(rate) }
             }
             Ok(Known::Watched { server, alive }) => NodeReport::Watched { server, alive },
+            Ok(Known::Discarded { arrived, discarded }) => NodeReport::Discarded { arrived, discarded },
             Ok(Known::Finished { bytes, sha256 }) => NodeReport::Finished { bytes, sha256 },
             Ok(Known::Transferred(transferred)) => NodeReport::Transferred(transferred),
             Err(_) => NodeReport::Other(value),
@@ -278,6 +291,7 @@ mod tests {
             },
             NodeReport::Served { bytes: 5, connections: 1, rate: Rate::from_mbit(1) },
             NodeReport::Watched { server: "server-2".into(), alive: false },
+            NodeReport::Discarded { arrived: 9, discarded: 2 },
             NodeReport::Finished { bytes: 5, sha256: None },
             NodeReport::Transferred(Transferred {
                 seconds: 1.25,

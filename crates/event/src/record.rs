@@ -291,7 +291,7 @@ pub enum Direction {
 }
 
 /// What became of the packets of one half link: `offered` and `duplicated` together are as many as `delivered`, `lost`,
-/// `queue`, `partition`, `cut`, `overflow` and `in_flight`.
+/// `queue`, `lost_or_queue`, `partition`, `cut`, `overflow` and `in_flight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCount {
     /// The node whose link it is; of a pair `sender -> receiver`.
@@ -300,6 +300,11 @@ pub struct LinkCount {
     pub network: String,
     /// Which half.
     pub direction: Direction,
+    /// Whether the kernel's netem counted, which tells less: second packets are among `offered`, damaged ones are not told,
+    /// what was in a link when a crash cut it is in no number, `offered` is the sum of what became of the packets, and
+    /// `offered_bytes` are those delivered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_kernel: bool,
     /// Packets that came to it.
     pub offered: u64,
     /// Ethernet bytes that came to it.
@@ -318,6 +323,9 @@ pub struct LinkCount {
     pub lost: u64,
     /// Packets that found the queue full.
     pub queue: u64,
+    /// Packets that the kernel dropped on a link that has both reasons, and counted as one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_or_queue: u64,
     /// Packets between the sides of a partition.
     pub partition: u64,
     /// Packets on a link that a crash had cut.
@@ -332,10 +340,14 @@ pub struct LinkCount {
 impl LinkCount {
     /// Whether nothing is unaccounted for.
     pub fn adds_up(&self) -> bool {
-        let LinkCount { delivered, lost, queue, partition, cut, overflow, in_flight, .. } = *self;
-        let went = [delivered, lost, queue, partition, cut, overflow, in_flight];
+        let LinkCount { delivered, lost, queue, lost_or_queue, partition, cut, overflow, in_flight, .. } = *self;
+        let went = [delivered, lost, queue, lost_or_queue, partition, cut, overflow, in_flight];
         u128::from(self.offered) + u128::from(self.duplicated) == went.iter().map(|packets| u128::from(*packets)).sum()
     }
+}
+
+fn is_zero(packets: &u64) -> bool {
+    *packets == 0
 }
 
 /// What was recorded of the packets.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use machine::{Rate, Seed, Span};
 
+use crate::account::Discards;
 use crate::{
     EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, NodeReport, Record, Recording, SourceState,
     Verdict,
@@ -79,6 +80,8 @@ pub struct NodeState {
     pub rate: Rate,
     /// Body bytes that it has sent, all incarnations.
     pub served: u64,
+    /// What its program threw away on purpose, if it is one that does.
+    pub discards: Option<Discards>,
     /// Its sources, as it sees them.
     pub sources: BTreeMap<String, SourceView>,
     /// Since the run began.
@@ -93,6 +96,7 @@ pub struct NodeState {
 struct Ended {
     received: u64,
     served: u64,
+    discards: Discards,
 }
 
 /// What a node is doing.
@@ -319,6 +323,7 @@ impl NodeState {
             progress: None,
             rate: Rate::default(),
             served: 0,
+            discards: None,
             sources: BTreeMap::new(),
             exited_at: None,
             ended: Ended::default(),
@@ -351,6 +356,12 @@ impl NodeState {
                 self.served = self.ended.served.saturating_add(*bytes);
                 self.rate = *rate;
             }
+            NodeReport::Discarded { arrived, discarded } => {
+                self.discards = Some(Discards {
+                    arrived: self.ended.discards.arrived.saturating_add(*arrived),
+                    discarded: self.ended.discards.discarded.saturating_add(*discarded),
+                });
+            }
             NodeReport::Finished { .. } | NodeReport::Transferred(_) => self.rate = Rate::default(),
             NodeReport::Ready | NodeReport::Watched { .. } | NodeReport::Other(_) => {}
         }
@@ -377,6 +388,7 @@ impl NodeState {
         self.rate = Rate::default();
         self.exited_at = Some(at);
         self.ended.served = self.served;
+        self.ended.discards = self.discards.unwrap_or_default();
         self.ended.received = self.progress.map_or(0, |progress| progress.received);
         for source in self.sources.values_mut() {
             source.rate = Rate::default();

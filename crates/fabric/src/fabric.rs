@@ -2,8 +2,10 @@
 //!
 //! * `layout`: what is to be made, worked out before anything is.
 //! * `joint`: where an interface meets a network that netem shapes.
+//! * `counts`: what became of the packets on netem networks.
 //! * `shapers`: what each netem was told, and whether it does that.
 
+mod counts;
 mod joint;
 mod layout;
 mod shapers;
@@ -26,9 +28,10 @@ use crate::netlink::{Batch, KeptNetem, Netlink, Refusal};
 use crate::relay::{CaptureSummary, Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
 use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
+pub use counts::NetemCount;
 pub use layout::Offload;
 use layout::{Kernel, Layout, Port};
-pub use shapers::NotKept;
+pub use shapers::{DropReasons, NotKept};
 use shapers::{ShapedHalves, Shapers};
 
 /// All networks and nodes of a plan. Everything in it dies with the sandbox.

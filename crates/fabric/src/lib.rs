@@ -43,7 +43,10 @@ pub mod spawner;
 mod namespace;
 mod netlink;
 
-pub use fabric::{Fabric, LinkError, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode, offloads, raise};
+pub use fabric::{
+    DropReasons, Fabric, LinkError, NetemCount, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode, offloads, raise,
+};
+pub use netlink::QueueWork;
 pub use purge::{PurgeError, purge_sockets};
 pub use sandbox::{Sandbox, SandboxError};
 pub use spawner::{NodeMain, NodeStart, SpawnError, Spawner};

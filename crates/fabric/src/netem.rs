@@ -18,7 +18,7 @@ use machine::{Rate, Ratio, Span};
 const ETHERNET_HEADER: u64 = 14;
 
 /// Most packets that a half without a rate may hold in its delay. The model has no bound there, so what finds no room is
-/// told (`Netem::never_drops`); full frames at this bound take 600 MB of kernel memory.
+/// told (`Netem::has_rate`); full frames at this bound take 600 MB of kernel memory.
 const MOST_IN_DELAY: u32 = 1 << 18;
 
 /// The parameters of one netem (`linux/pkt_sched.h`, tc-netem(8)). The default impairs nothing, and lets nothing through,
@@ -94,9 +94,15 @@ impl Netem {
         }
     }
 
-    /// Whether every packet that it drops is one too many for its limit where the model has none: the emulation's own loss.
-    pub(crate) fn never_drops(&self) -> bool {
-        self.loss == Loss::default() && self.rate == 0
+    /// Whether it drops by chance.
+    pub(crate) fn loses(&self) -> bool {
+        self.loss != Loss::default()
+    }
+
+    /// Whether it has a rate, whose queue can fill. Without this and without losses every packet that it drops is one too
+    /// many for its limit where the model has none: the emulation's own loss.
+    pub(crate) fn has_rate(&self) -> bool {
+        self.rate != 0
     }
 
     /// Whether a kernel that was told `self` and says `kept` does what it was told. An old one keeps no seed.
@@ -164,9 +170,9 @@ mod tests {
     fn a_half_without_a_rate_drops_nothing_by_itself() {
         let delayed = Netem::of(&half(|half| half.delay = Span::from_millis(5)), 1500, 1);
         assert_eq!(delayed.limit, MOST_IN_DELAY);
-        assert!(delayed.never_drops());
-        assert!(!Netem::of(&half(|half| half.loss = Ratio::ONE), 1500, 1).never_drops());
-        assert!(!Netem::of(&half(|half| half.rate = Some(Rate::from_mbit(1))), 1500, 1).never_drops());
+        assert!(!delayed.loses() && !delayed.has_rate());
+        assert!(Netem::of(&half(|half| half.loss = Ratio::ONE), 1500, 1).loses());
+        assert!(Netem::of(&half(|half| half.rate = Some(Rate::from_mbit(1))), 1500, 1).has_rate());
     }
 
     #[test]

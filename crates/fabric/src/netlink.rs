@@ -32,6 +32,7 @@ use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspe
 use crate::clock;
 pub(crate) use attribute::{Attributes, attribute};
 pub(crate) use discipline::KeptNetem;
+pub use discipline::QueueWork;
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Debug)]

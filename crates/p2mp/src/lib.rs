@@ -18,4 +18,4 @@ pub mod coding;
 pub mod fast;
 pub mod loss;
 
-pub use loss::LossService;
+pub use loss::{LossService, LossTally};

@@ -18,22 +18,40 @@ use rand::Rng;
 pub struct LossService {
     p: Ratio,
     stream: Stream,
+    tally: LossTally,
+}
+
+/// What has come to a [`LossService`], in datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTally {
+    /// All that arrived.
+    pub arrived: u64,
+    /// Those of them that it threw away.
+    pub discarded: u64,
 }
 
 impl LossService {
     /// Discards a share `p`; the k-th draw depends on `seed` and k alone.
     pub fn new(p: Ratio, seed: Seed) -> Self {
-        LossService { p, stream: seed.derive("loss service").stream() }
+        LossService { p, stream: seed.derive("loss service").stream(), tally: LossTally::default() }
     }
 
     /// Draws for one datagram: whether it is to be discarded.
     pub fn discards(&mut self) -> bool {
+        self.tally.arrived += 1;
         if self.p == Ratio::ZERO {
             return false;
         }
         // The upper half of a word, moved into the middle of its interval: neither 0 nor 1 can come out.
         let r = ((self.stream.next_u64() >> 32) as f64 + 0.5) / (1_u64 << 32) as f64;
-        r <= self.p.as_f64()
+        let discards = r <= self.p.as_f64();
+        self.tally.discarded += u64::from(discards);
+        discards
+    }
+
+    /// What it has done so far; `None` at p = 0, where it does nothing.
+    pub fn tally(&self) -> Option<LossTally> {
+        (self.p != Ratio::ZERO).then_some(self.tally)
     }
 }
 
@@ -47,11 +65,13 @@ mod tests {
         for p in ["0", "0.01", "0.05", "0.5", "1"] {
             let p: Ratio = p.parse().unwrap();
             let mut service = LossService::new(p, Seed::new(7));
-            let draws = 100_000;
+            let draws = 100_000_u32;
             let lost = (0..draws).filter(|_| service.discards()).count() as f64;
             let (mean, share) = (f64::from(draws) * p.as_f64(), p.as_f64());
             let deviation = (mean * (1.0 - share)).sqrt();
             assert!((lost - mean).abs() <= 4.0 * deviation, "p = {p}: lost {lost} of {draws}");
+            let told = service.tally().map(|tally| (tally.arrived, tally.discarded as f64));
+            assert_eq!(told, (p != Ratio::ZERO).then_some((u64::from(draws), lost)));
         }
     }
 

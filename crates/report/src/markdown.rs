@@ -55,15 +55,21 @@ fn circumstances(state: &RunState) -> String {
 fn table(section: &Section) -> String {
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let cell = |cell: &Cell| escape::markdown(&cell.text);
-    let mut out = format!("### {}\n\n", section.title);
-    out.push_str(&row(section.header.iter().map(|name| (*name).to_owned()).collect()));
     let rule = |align: &Align| if *align == Align::Right { "---:" } else { "---" }.to_owned();
-    out.push_str(&row(section.aligns.iter().map(rule).collect()));
+    let mut out = format!("### {}\n\n", section.title);
+    if !section.rows.is_empty() {
+        out.push_str(&row(section.header.iter().map(|name| (*name).to_owned()).collect()));
+        out.push_str(&row(section.aligns.iter().map(rule).collect()));
+    }
     for cells in &section.rows {
         out.push_str(&row(cells.iter().map(cell).collect()));
     }
     if section.omitted > 0 {
         out.push_str(&format!("\nand {}\n", figure::count(section.omitted, "more row")));
+    }
+    for (index, note) in section.notes.iter().enumerate() {
+        let gap = if index == 0 && !section.rows.is_empty() { "\n" } else { "" };
+        out.push_str(&format!("{gap}- {}\n", cell(note)));
     }
     out.push('\n');
     out

@@ -1,6 +1,6 @@
 //! The verdict and the figures for programs: `result.json`.
 
-use event::{ExitStatus, NodePhase, NodeState, RunState};
+use event::{ExitStatus, LinkAccount, NodePhase, NodeState, RunState};
 use machine::{Rate, Span};
 use serde_json::{Map, Value, json};
 
@@ -43,7 +43,7 @@ pub fn result_json(state: &RunState) -> Value {
             "held": expectation.held,
             "found": expectation.found,
         })).collect::<Vec<_>>(),
-        "links": state.links,
+        "links": state.accounts().map(|account| link_json(&account)).collect::<Vec<_>>(),
         "recording": state.recording,
         "lag": state.lags.iter().map(|(of, lag)| (of.clone(), json!({
             "p50_s": lag.p50.as_secs_f64(),
@@ -65,7 +65,8 @@ fn node_json(state: &RunState, node: &NodeState) -> Value {
     let sources = node.sources.iter().map(|(name, source)| {
         let view = json!({
             "state": source_state(source.state).0,
-            "received_bytes": source.received,
+            "discards": node.discards,
+        "received_bytes": source.received,
             "why": source.why,
         });
         (name.clone(), view)
@@ -86,6 +87,14 @@ fn node_json(state: &RunState, node: &NodeState) -> Value {
         "mean_bits_per_s": mean.as_bits_per_sec(),
         "sources": sources.collect::<Map<_, _>>(),
     })
+}
+
+/// The numbers of the log, whether they add up, and what the node's program threw away of what the link delivered.
+fn link_json(account: &LinkAccount<'_>) -> Value {
+    let mut link = json!(account.count);
+    link["program"] = json!(account.program);
+    link["adds_up"] = json!(account.adds_up());
+    link
 }
 
 /// The state without the status, which has a field of its own.

@@ -1,11 +1,11 @@
 //! The final report's tables, before they become text or Markdown.
 
+mod links;
 mod nodes;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use event::{Direction, LinkCount, RunState, SourceState, Verdict};
+use event::{RunState, SourceState, Verdict};
 
 use crate::columns::{Align, Cell};
 use crate::paint::Tone;
@@ -29,6 +29,8 @@ pub(crate) struct Section {
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Rows left out at the end.
     pub(crate) omitted: usize,
+    /// What stands below it.
+    pub(crate) notes: Vec<Cell>,
 }
 
 use Align::{Left, Right};
@@ -38,18 +40,18 @@ pub(crate) fn further_causes(state: &RunState) -> (impl Iterator<Item = &String>
     (state.causes.iter().skip(1).take(MOST_CAUSES), state.causes.len().saturating_sub(1 + MOST_CAUSES))
 }
 
-/// Every table that has rows.
+/// Every table that has something to say.
 pub(crate) fn sections(state: &RunState) -> Vec<Section> {
     let all = [
         nodes::section(state),
         sources(state),
         faults(state),
         expectations(state),
-        links(state),
+        links::section(state),
         recording(state),
         timers(state),
     ];
-    all.into_iter().filter(|section| !section.rows.is_empty()).collect()
+    all.into_iter().filter(|section| !section.rows.is_empty() || !section.notes.is_empty()).collect()
 }
 
 impl Section {
@@ -61,7 +63,14 @@ impl Section {
     ) -> Self {
         let mut rows = rows.into_iter();
         let kept = rows.by_ref().take(MOST_ROWS).collect();
-        Section { title, header: header.into(), aligns: aligns.into(), rows: kept, omitted: rows.count() }
+        Section {
+            title,
+            header: header.into(),
+            aligns: aligns.into(),
+            rows: kept,
+            omitted: rows.count(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -134,95 +143,6 @@ fn expectations(state: &RunState) -> Section {
         ]
     });
     Section::new("expectations", &["", "expected", "found"], &[Left, Left, Left], rows)
-}
-
-fn links(state: &RunState) -> Section {
-    type Number = fn(&LinkCount) -> u64;
-    /// Each with whether its column stands there only where there is something to say.
-    const NUMBERS: [(&str, Number, bool); 11] = [
-        ("offered", |count| count.offered, false),
-        ("duplicated", |count| count.duplicated, true),
-        ("delivered", |count| count.delivered, false),
-        ("corrupted", |count| count.corrupted, true),
-        ("lost", |count| count.lost, false),
-        ("queue", |count| count.queue, false),
-        ("partition", |count| count.partition, false),
-        ("cut", |count| count.cut, false),
-        ("no room", |count| count.overflow, true),
-        ("in flight", |count| count.in_flight, false),
-        ("delivered bytes", |count| count.delivered_bytes, false),
-    ];
-    let counts = link_rows(state);
-    let numbers = NUMBERS.iter().filter(|(_, number, rare)| !rare || counts.iter().any(|(_, count)| number(count) > 0));
-    let numbers: Vec<_> = numbers.collect();
-    let rows = counts.iter().map(|(name, count)| {
-        let direction = match count.direction {
-            Direction::Up => "up",
-            Direction::Down => "down",
-            Direction::Between => "pair",
-        };
-        let mut row = vec![Cell::new(name.clone()), Cell::new(escape::line(&count.network)), Cell::new(direction)];
-        row.extend(numbers.iter().map(|(name, number, _)| match number(count) {
-            bytes if name.ends_with("bytes") => Cell::new(figure::size(bytes)),
-            0 => Cell::toned("0".to_owned(), Tone::Faint),
-            packets => Cell::new(packets.to_string()),
-        }));
-        row
-    });
-    let mut headings = vec!["node", "network", "half"];
-    headings.extend(numbers.iter().map(|(name, ..)| *name));
-    let mut alignments = vec![Left; 3];
-    alignments.resize(headings.len(), Right);
-    Section::new("links (packets)", headings, alignments, rows)
-}
-
-/// The links, those of a large group added up, in the order of the log.
-fn link_rows(state: &RunState) -> Vec<(String, LinkCount)> {
-    let large: BTreeMap<&str, &str> = groups(state)
-        .iter()
-        .filter(|group| group.nodes.len() > LARGEST_LISTED_GROUP)
-        .flat_map(|group| group.nodes.iter().map(|node| (node.name.as_str(), group.name)))
-        .collect();
-    let mut rows: Vec<(String, LinkCount)> = Vec::new();
-    let mut sums: BTreeMap<(&str, &str, &str), (usize, usize)> = BTreeMap::new();
-    for count in &state.links {
-        let Some(group) = large.get(count.node.as_str()) else {
-            rows.push((escape::line(&count.node), count.clone()));
-            continue;
-        };
-        // A pair is of no group.
-        let half = if count.direction == Direction::Up { "up" } else { "down" };
-        let (row, links) = sums.entry((group, &count.network, half)).or_insert_with(|| {
-            rows.push((String::new(), LinkCount { node: String::new(), ..count.clone() }));
-            (rows.len() - 1, 0)
-        });
-        *links += 1;
-        let (name, sum) = &mut rows[*row];
-        *name = format!("{} ×{links}", escape::line(group));
-        if *links > 1 {
-            add(sum, count);
-        }
-    }
-    rows
-}
-
-fn add(sum: &mut LinkCount, count: &LinkCount) {
-    for (total, one) in [
-        (&mut sum.offered, count.offered),
-        (&mut sum.offered_bytes, count.offered_bytes),
-        (&mut sum.delivered, count.delivered),
-        (&mut sum.delivered_bytes, count.delivered_bytes),
-        (&mut sum.duplicated, count.duplicated),
-        (&mut sum.corrupted, count.corrupted),
-        (&mut sum.lost, count.lost),
-        (&mut sum.queue, count.queue),
-        (&mut sum.partition, count.partition),
-        (&mut sum.cut, count.cut),
-        (&mut sum.overflow, count.overflow),
-        (&mut sum.in_flight, count.in_flight),
-    ] {
-        *total = total.saturating_add(one);
-    }
 }
 
 fn recording(state: &RunState) -> Section {

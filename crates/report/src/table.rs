@@ -60,10 +60,13 @@ fn section_lines(section: &Section, colour: bool) -> Vec<String> {
     let mut rows = vec![section.header.iter().map(|name| Cell::toned(*name, Tone::Faint)).collect::<Vec<_>>()];
     rows.extend(section.rows.iter().cloned());
     let mut lines = vec![Tone::Strong.paint(section.title, colour)];
-    lines.extend(columns::lines(&rows, &section.aligns, 2, colour));
+    if !section.rows.is_empty() {
+        lines.extend(columns::lines(&rows, &section.aligns, 2, colour));
+    }
     if section.omitted > 0 {
         lines.push(Tone::Faint.paint(&format!("  and {}", figure::count(section.omitted, "more row")), colour));
     }
+    lines.extend(section.notes.iter().map(|note| format!("  {}", note.tone.paint(&note.text, colour))));
     lines
 }
 

@@ -53,6 +53,7 @@ fn report() -> impl Strategy<Value = NodeReport> {
             rate: Rate::from_bits_per_sec(rate)
         }),
         (name(), any::<bool>()).prop_map(|(server, alive)| NodeReport::Watched { server, alive }),
+        (number(), number()).prop_map(|(arrived, discarded)| NodeReport::Discarded { arrived, discarded }),
         (number(), proptest::option::of(text())).prop_map(|(bytes, sha256)| NodeReport::Finished { bytes, sha256 }),
     ]
 }
@@ -61,7 +62,8 @@ fn link() -> impl Strategy<Value = LinkCount> {
     (name(), number(), number()).prop_map(|(node, packets, bytes)| LinkCount {
         node,
         network: "net".into(),
-        direction: Direction::Up,
+        direction: if packets % 2 == 0 { Direction::Up } else { Direction::Down },
+        by_kernel: packets % 3 == 0,
         offered: packets,
         offered_bytes: bytes,
         delivered: packets,
@@ -70,6 +72,7 @@ fn link() -> impl Strategy<Value = LinkCount> {
         corrupted: packets,
         lost: packets,
         queue: packets,
+        lost_or_queue: packets,
         partition: packets,
         cut: packets,
         overflow: packets,

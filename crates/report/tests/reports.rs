@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use event::{Record, RunState, Verdict, run_directory};
+use event::{Discards, LinkCount, NetworkInfo, Record, RunState, Verdict, run_directory};
 use quick_xml::events::Event as Xml;
 use report::{LiveView, Output};
 
@@ -143,6 +143,32 @@ fn what_is_left_out_is_never_what_failed() {
         assert!(text.lines().count() < 150, "a summary stays one");
     }
     assert_eq!(elements(&report::junit(&state), "testcase"), 502, "a file for programs has all of it");
+}
+
+#[test]
+fn packets_are_accounted_for_down_to_the_program_and_what_is_not_counted_is_said() {
+    let mut state = state(PASS);
+    let client = state.nodes.iter_mut().find(|node| node.name == "client").unwrap();
+    client.discards = Some(Discards { arrived: 1400, discarded: 70 });
+    let check = state.nodes.iter_mut().find(|node| node.name == "check").unwrap();
+    check.discards = Some(Discards { arrived: 10, discarded: 3 });
+    let network = |name: &str, medium: &str| NetworkInfo {
+        name: name.into(),
+        subnet: "10.51.0.0/24".into(),
+        medium: medium.into(),
+        why: String::new(),
+    };
+    state.networks.extend([network("lan", "bridge"), network("wan", "netem")]);
+    let kernel = LinkCount { by_kernel: true, network: "wan".into(), ..state.links[0].clone() };
+    let told = LinkCount { lost: 0, queue: 0, lost_or_queue: kernel.lost + kernel.queue, ..kernel };
+    let wrong = LinkCount { network: "<wan>\n".into(), delivered: 1, duplicated: 1, ..told.clone() };
+    state.links.extend([told, wrong]);
+    insta::assert_snapshot!("links-table", report::table(&state, false));
+    insta::assert_snapshot!("links-markdown", report::markdown(&state));
+    let result = report::result_json(&state);
+    let links = result["links"].as_array().unwrap();
+    assert_eq!(links.iter().filter(|link| link["adds_up"] == false).count(), 1);
+    assert_eq!(links.iter().filter(|link| link["program"]["discarded"] == 70).count(), 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use event::NodeReport;
 use machine::Time;
 use p2mp::fast::{DataHeader, Identity, SessionId};
+use p2mp::{LossService, LossTally};
 use topology::plan::FileId;
 
 /// A node's program without sockets and files.
@@ -61,6 +62,12 @@ pub enum Act {
     Record(Journal),
     /// End with this status.
     Exit(i32),
+}
+
+/// What a receiver tells of its loss service, if that does anything.
+pub(crate) fn discarded(loss: &LossService) -> Option<Act> {
+    let LossTally { arrived, discarded } = loss.tally()?;
+    Some(Act::Report(NodeReport::Discarded { arrived, discarded }))
 }
 
 /// A datagram under way.

@@ -32,8 +32,17 @@ struct Shaper {
     seed: Seed,
     changes: u64,
     netem: Netem,
-    /// Whether all that it was ever told leaves it nothing to drop.
-    never_drops: bool,
+    /// Why it may have dropped packets, by all that it was ever told.
+    reasons: DropReasons,
+}
+
+/// Why a netem may have dropped packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropReasons {
+    /// Chance.
+    pub loss: bool,
+    /// A rate, whose queue can fill.
+    pub queue: bool,
 }
 
 /// Where the halves of an interface are impaired; absent where nothing in the plan ever does.
@@ -59,8 +68,9 @@ impl Shapers {
         let seed = seed.derive(&format!("netem/{name}"));
         let netem = Netem::of(half, mtu, seed.value());
         batch.add_netem(index, &netem);
-        let never_drops = netem.never_drops();
-        self.told.insert(index, Shaper { name, mtu, seed, changes: 0, netem, never_drops });
+        let mut reasons = DropReasons::default();
+        reasons.add(&netem);
+        self.told.insert(index, Shaper { name, mtu, seed, changes: 0, netem, reasons });
     }
 
     /// Has the netem at `index` changed in `batch`, if the half is another than before. It draws from a seed of its own
@@ -72,7 +82,7 @@ impl Shapers {
         let netem = Netem::of(half, shaper.mtu, shaper.seed.derive(&next.to_string()).value());
         if (Netem { seed: netem.seed, ..shaper.netem.clone() }) != netem {
             batch.change_netem(index, &netem);
-            shaper.never_drops &= netem.never_drops();
+            shaper.reasons.add(&netem);
             (shaper.netem, shaper.changes) = (netem, next);
         }
     }
@@ -97,15 +107,27 @@ impl Shapers {
         unkept.collect()
     }
 
+    /// Why the netem at `index` may have dropped packets.
+    pub(super) fn reasons(&self, index: u32) -> DropReasons {
+        self.told.get(&index).map(|shaper| shaper.reasons).unwrap_or_default()
+    }
+
     /// Half links that have dropped packets although nothing asks them to, with how many.
     pub(super) fn overflows<'a>(
         &'a self,
         kept: &'a BTreeMap<u32, KeptNetem>,
     ) -> impl Iterator<Item = (&'a str, u32)> + 'a {
-        let innocent = self.told.iter().filter(|(_, shaper)| shaper.never_drops);
+        let innocent = self.told.iter().filter(|(_, shaper)| shaper.reasons == DropReasons::default());
         let drops =
-            innocent.map(|(index, shaper)| (shaper.name.as_str(), kept.get(index).map_or(0, |kept| kept.drops)));
+            innocent.map(|(index, shaper)| (shaper.name.as_str(), kept.get(index).map_or(0, |kept| kept.work.drops)));
         drops.filter(|(_, drops)| *drops > 0)
+    }
+}
+
+impl DropReasons {
+    fn add(&mut self, netem: &Netem) {
+        self.loss |= netem.loses();
+        self.queue |= netem.has_rate();
     }
 }
 
@@ -140,13 +162,15 @@ mod tests {
     use machine::{Rate, Span};
 
     use super::*;
+    use crate::netlink::QueueWork;
 
     fn delayed(ms: u64) -> HalfLink {
         HalfLink { delay: Span::from_millis(ms), ..HalfLink::default() }
     }
 
     fn kept(shapers: &Shapers, drops: u32) -> BTreeMap<u32, KeptNetem> {
-        let kept = |shaper: &Shaper| KeptNetem { parameters: Some(shaper.netem.clone()), drops };
+        let work = QueueWork { drops, ..QueueWork::default() };
+        let kept = |shaper: &Shaper| KeptNetem { parameters: Some(shaper.netem.clone()), work };
         shapers.told.iter().map(|(index, shaper)| (*index, kept(shaper))).collect()
     }
 

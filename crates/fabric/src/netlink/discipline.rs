@@ -17,8 +17,12 @@ const KIND: u16 = 1;
 const OPTIONS: u16 = 2;
 /// `TCA_STATS2`: what it has done …
 const STATS: u16 = 7;
-/// … of which `TCA_STATS_QUEUE`, whose words are packets and bytes in it, drops, requeues, overlimits.
+/// … of which `TCA_STATS_BASIC` is what it has let through: 64 bits of bytes, 32 of packets …
+const STATS_BASIC: u16 = 1;
+/// … `TCA_STATS_QUEUE` has packets and bytes in it, drops, requeues, overlimits, 32 bits each …
 const STATS_QUEUE: u16 = 3;
+/// … and `TCA_STATS_PKT64` is there in the place of a number of packets that does not fit into 32 bits (Linux 5.5).
+const STATS_PACKETS: u16 = 8;
 /// `struct tcmsg`.
 const HEADER: usize = 20;
 
@@ -30,8 +34,21 @@ const NETEM: &str = "netem";
 pub(crate) struct KeptNetem {
     /// Its parameters as the kernel tells them; absent where it tells something that nobody here asks for.
     pub parameters: Option<Netem>,
+    /// What it has done since it was made.
+    pub work: QueueWork,
+}
+
+/// What a queueing discipline has done with packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueWork {
+    /// Packets that it has let through.
+    pub passed: u64,
+    /// Ethernet bytes that it has let through.
+    pub passed_bytes: u64,
     /// Packets that it has dropped, for whatever reason.
     pub drops: u32,
+    /// Packets that are in it.
+    pub waiting: u32,
 }
 
 impl Batch {
@@ -89,9 +106,26 @@ fn read(message: &[u8]) -> Option<(u32, KeptNetem)> {
     if attribute(KIND)?.strip_suffix(b"\0")? != NETEM.as_bytes() {
         return None;
     }
-    let queue = attribute(STATS).and_then(|stats| Attributes(stats).find(|(kind, _)| *kind == STATS_QUEUE));
-    let drops = queue.and_then(|(_, words)| words.get(8..)?.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word));
-    Some((index, KeptNetem { parameters: attribute(OPTIONS).and_then(Netem::decode), drops }))
+    let work = attribute(STATS).map(QueueWork::read).unwrap_or_default();
+    Some((index, KeptNetem { parameters: attribute(OPTIONS).and_then(Netem::decode), work }))
+}
+
+impl QueueWork {
+    /// Reads the payload of `TCA_STATS2`; what the kernel does not tell is 0.
+    fn read(stats: &[u8]) -> Self {
+        let part = |wanted| Attributes(stats).find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload);
+        let word = |payload: Option<&[u8]>, at: usize| {
+            payload.and_then(|payload| payload.get(at..)?.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word))
+        };
+        let long = |payload: Option<&[u8]>| payload.and_then(<[u8]>::first_chunk).map(|word| u64::from_ne_bytes(*word));
+        let (basic, queue) = (part(STATS_BASIC), part(STATS_QUEUE));
+        QueueWork {
+            passed: long(part(STATS_PACKETS)).unwrap_or_else(|| u64::from(word(basic, 8))),
+            passed_bytes: long(basic).unwrap_or(0),
+            drops: word(queue, 8),
+            waiting: word(queue, 0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +145,8 @@ mod tests {
         message.resize(message.len().next_multiple_of(4), 0);
         attribute(&mut message, OPTIONS, options);
         let mut stats = Vec::new();
+        let basic = [5000u64.to_ne_bytes().as_slice(), &40u32.to_ne_bytes(), &[0; 4]].concat();
+        attribute(&mut stats, STATS_BASIC, &basic);
         let words = [7, 0, drops, 0, 0u32].map(u32::to_ne_bytes).concat();
         attribute(&mut stats, STATS_QUEUE, &words);
         attribute(&mut message, STATS, &stats);
@@ -118,13 +154,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_the_interface_its_parameters_and_its_drops() {
+    fn an_answer_tells_the_interface_its_parameters_and_its_work() {
         let netem = Netem { limit: 9, rate: 1000, ..Netem::default() };
-        let kept = KeptNetem { parameters: Some(netem.clone()), drops: 3 };
+        let work = QueueWork { passed: 40, passed_bytes: 5000, drops: 3, waiting: 7 };
+        let kept = KeptNetem { parameters: Some(netem.clone()), work };
         assert_eq!(read(&answer("netem", &netem.encode(), 3)), Some((42, kept)));
         assert_eq!(read(&answer("noqueue", &[], 3)), None);
-        let unread = KeptNetem { parameters: None, drops: 3 };
+        let unread = KeptNetem { parameters: None, work };
         assert_eq!(read(&answer("netem", &[0; 8], 3)), Some((42, unread)));
+    }
+
+    #[test]
+    fn more_packets_than_fit_into_32_bits_are_counted() {
+        let mut stats = Vec::new();
+        attribute(&mut stats, STATS_BASIC, &[0; 16]);
+        attribute(&mut stats, STATS_PACKETS, &(1u64 << 33).to_ne_bytes());
+        assert_eq!(QueueWork::read(&stats).passed, 1 << 33);
     }
 
     #[test]

@@ -156,6 +156,7 @@ pub(crate) fn run(args: Args, events: EventSink) -> Result<Exit, ReceiverError> 
     let told = drawn.filter(|_| args.p != Ratio::ZERO);
     receiver.reporter.ready(receiver.socket.local_address().map_err(listen)?, told);
     let ended = receiver.run(&signals, args.once);
+    receiver.reporter.all_losses(receiver.loss.tally());
     let unfinished = receiver.classic.end(clock::now(), &mut receiver.reporter);
     if unfinished > 0 {
         eprintln!("{unfinished} bytes of unfinished files are thrown away");
@@ -195,6 +196,7 @@ impl Receiver {
                 self.fast.woken();
             }
             self.fast.advance(&self.socket);
+            self.reporter.losses(clock::now(), self.loss.tally());
             if let Some(exit) = self.ending().filter(|_| once) {
                 return Ok(exit);
             }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use event::NodeReport;
 use machine::{Seed, Span, Time};
+use p2mp::LossTally;
 use serde_json::json;
 
 use super::Format;
@@ -16,6 +17,9 @@ use crate::events::EventSink;
 /// Between two samples of the progress.
 const PROGRESS_EVERY: Span = Span::from_millis(20);
 
+/// Between two samples of what the loss service did.
+const DISCARDED_EVERY: Span = Span::from_millis(100);
+
 /// Tells of everything that one receiver hears.
 #[derive(Debug)]
 pub(super) struct Reporter {
@@ -23,6 +27,8 @@ pub(super) struct Reporter {
     sinks: Vec<EventSink>,
     format: Format,
     due: Time,
+    discarded_due: Time,
+    discarded: LossTally,
 }
 
 impl Reporter {
@@ -31,7 +37,7 @@ impl Reporter {
         let mut sinks = vec![events];
         sinks.extend(stdout.map(|stdout| EventSink::new(File::from(stdout))));
         sinks.retain(EventSink::is_connected);
-        Reporter { sinks, format, due: Time::ZERO }
+        Reporter { sinks, format, due: Time::ZERO, discarded_due: Time::ZERO, discarded: LossTally::default() }
     }
 
     /// Where reports go.
@@ -74,6 +80,26 @@ impl Reporter {
         }
     }
 
+    /// So far the loss service did this; nothing is told of one that does nothing.
+    pub(super) fn losses(&mut self, now: Time, tally: Option<LossTally>) {
+        let changed = tally.filter(|tally| now >= self.discarded_due && *tally != self.discarded);
+        let Some(tally) = changed else { return };
+        self.discarded_due = now + DISCARDED_EVERY;
+        let report = discarded(tally);
+        // One that finds no room comes again.
+        let untold = self.sinks.iter().filter(|sink| !sink.sample(&report)).count();
+        if untold == 0 {
+            self.discarded = tally;
+        }
+    }
+
+    /// The program ends, and this is all that the loss service did.
+    pub(super) fn all_losses(&self, tally: Option<LossTally>) {
+        if let Some(tally) = tally.filter(|tally| *tally != self.discarded) {
+            self.tell(&discarded(tally));
+        }
+    }
+
     /// A file is under its final name.
     pub(super) fn complete(&self, path: &Path, source: SocketAddr, length: u64, took: Span) {
         self.tell(&NodeReport::Progress { bytes: length, total: length, received: length });
@@ -89,4 +115,8 @@ impl Reporter {
     fn tell(&self, report: &NodeReport) {
         self.sinks.iter().for_each(|sink| sink.tell(report));
     }
+}
+
+fn discarded(tally: LossTally) -> NodeReport {
+    NodeReport::Discarded { arrived: tally.arrived, discarded: tally.discarded }
 }

@@ -132,7 +132,11 @@ impl Narrator {
                 let words = format!("{}: {size} to {whole} of {all} receivers, {repeats} repeats", line(node));
                 Some(("sent", tone, words))
             }
-            NodeReport::Ready | NodeReport::Progress { .. } | NodeReport::Served { .. } | NodeReport::Other(_) => None,
+            NodeReport::Ready
+            | NodeReport::Progress { .. }
+            | NodeReport::Served { .. }
+            | NodeReport::Discarded { .. }
+            | NodeReport::Other(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@ use p2mp::classic::receiver::{Arrived, Output};
 use topology::plan::FileId;
 
 use super::Progress;
-use crate::program::{Act, Content, Datagram, Kept, Program};
+use crate::program::{Act, Content, Datagram, Kept, Program, discarded};
 
 /// A receiver that ends when it has one file and its sender is silent.
 pub struct ClassicReceiver {
@@ -83,7 +83,10 @@ impl Program for ClassicReceiver {
                 Output::Write { offset, length } => {
                     self.write(file, sequence, offset, length);
                     let report = self.progress.at(self.machine.received(), self.total);
-                    self.acts.extend(report.map(Act::Report));
+                    if let Some(progress) = report {
+                        self.acts.push_back(Act::Report(progress));
+                        self.acts.extend(discarded(&self.loss));
+                    }
                 }
                 Output::Finished { length } => {
                     let kept = self.kept.unwrap_or(Kept { file, bytes: 0, differs_at: None });
@@ -103,6 +106,7 @@ impl Program for ClassicReceiver {
     fn advance(&mut self, now: Time) {
         if self.ends_at.is_some_and(|at| at <= now) {
             self.ends_at = None;
+            self.acts.extend(discarded(&self.loss));
             self.acts.push_back(Act::Exit(0));
         }
     }

@@ -12,7 +12,7 @@ use p2mp::fast::{
 use topology::plan::FileId;
 
 use super::digest;
-use crate::program::{Act, Content, Datagram, Journal, Kept, Program};
+use crate::program::{Act, Content, Datagram, Journal, Kept, Program, discarded};
 
 /// A receiver that ends when it has a file and its sender knows that.
 pub struct FastReceiver {
@@ -148,11 +148,15 @@ impl FastReceiver {
             Fate::Complete => {
                 let bytes = self.open.as_ref().map_or(0, |open| open.length);
                 self.acts.push_back(Act::Report(NodeReport::Finished { bytes, sha256: None }));
+                self.acts.extend(discarded(&self.loss));
                 self.acts.push_back(Act::Exit(0));
             }
             // It goes on listening.
             Fate::GivenUp => {}
-            Fate::Failed(_) => self.acts.push_back(Act::Exit(1)),
+            Fate::Failed(_) => {
+                self.acts.extend(discarded(&self.loss));
+                self.acts.push_back(Act::Exit(1));
+            }
         }
     }
 
@@ -164,6 +168,7 @@ impl FastReceiver {
             let bytes = (u128::from(open.length) * u128::from(held) / u128::from(all)) as u64;
             let received = machine.received().saturating_mul(u64::from(open.layout.payload()));
             self.acts.push_back(Act::Report(NodeReport::Progress { bytes, total: open.length, received }));
+            self.acts.extend(discarded(&self.loss));
         }
     }
 }
