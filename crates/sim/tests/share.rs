@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use link::{HalfLink, Queue};
+use link::{HalfLink, Profile, Queue};
 use machine::{Rate, Ratio, Size, Span, Time};
 use sim::multicast::{Beside, Fault, Setup, Stalls, World};
 use sim::tcp::Kind;
@@ -99,4 +99,36 @@ fn programs_that_stall_cost_little() {
         }
     }
     assert_eq!(table, include_str!("stalls.txt"), "the table has changed; if that is meant, commit this:\n{table}");
+}
+
+/// A way of a twentieth of the others' rate is none of their business, however busy the machines are.
+#[test]
+fn a_straggler_holds_nobody_up() {
+    const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
+    let mut table = String::from(
+        "stalls, ms  every, ms  others: mean  longest  straggler: longest  (time over the ideal, 20 seeds)\n",
+    );
+    let (fast, slow) = (Rate::from_mbit(20), Rate::from_mbit(1));
+    for (longest, every) in [(0, 50), (1, 5), (4, 20), (10, 50), (20, 50), (50, 200)] {
+        let (mut others, mut stragglers) = (Vec::new(), Vec::new());
+        for seed in SEEDS {
+            let mut setup = Setup::new(seed, 2 << 20, 4).up(fast);
+            setup.sender_link.up.delay = Span::from_millis(5);
+            let line = HalfLink { rate: Some(slow), ..HalfLink::default() };
+            setup.other_links = vec![(3, Profile { up: HalfLink::default(), down: line })];
+            setup.stalls = (longest > 0)
+                .then(|| Stalls { every: Span::from_millis(every), longest: Span::from_millis(longest) });
+            let outcome = World::new(setup.clone()).run(at(600_000));
+            let took = |index: usize| outcome.complete_at[index].expect("nobody dies").as_secs_f64();
+            others.push((0..3).map(took).fold(0.0, f64::max) / setup.ideal(fast, outcome.payload, 0.0));
+            stragglers.push(took(3) / setup.ideal(slow, outcome.payload, 0.0));
+        }
+        let mean = others.iter().sum::<f64>() / others.len() as f64;
+        let most = |ratios: Vec<f64>| ratios.into_iter().fold(0.0, f64::max);
+        let (others, straggler) = (most(others), most(stragglers));
+        writeln!(table, "{longest:>10}  {every:>9}  {mean:>12.2}  {others:>7.2}  {straggler:>18.2}").unwrap();
+        // A tenth of the time is for gathering; the line alone took 20 times as long for the straggler.
+        assert!(others <= 2.0 && straggler <= 1.15, "stalls of {longest} ms: {others}, {straggler}");
+    }
+    assert_eq!(table, include_str!("straggler.txt"), "the table has changed; if that is meant, commit this:\n{table}");
 }

@@ -50,6 +50,8 @@ pub struct Member {
     pub flying: u64,
     /// Whether it is much slower than the others: what it lacks then comes after what they do.
     pub is_straggler: bool,
+    /// Whether sending keeps to what it can take.
+    pub sets_pace: bool,
     /// From which packet on the group's reach is being judged.
     reach_since: Option<(u64, Time)>,
 }
@@ -93,6 +95,7 @@ impl Member {
             advanced: now,
             flying: 0,
             is_straggler: false,
+            sets_pace: true,
             reach_since: None,
         }
     }

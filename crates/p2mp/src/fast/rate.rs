@@ -268,10 +268,15 @@ const PACKETS_A_PHASE: f64 = 32.0;
 /// middle one has, and in a large group for the slowest tenth, whose measurements are partly chance.
 pub fn of_group(capacities: &mut [f64]) -> Option<f64> {
     capacities.sort_by(f64::total_cmp);
-    let middle = *capacities.get(capacities.len() / 2)?;
-    let first = capacities.partition_point(|capacity| *capacity < middle / 2.0);
+    let straggles = straggling(capacities);
+    let first = capacities.partition_point(|capacity| *capacity < straggles);
     let able = &capacities[first..];
-    Some(able[if able.len() > 10 { able.len() / 10 } else { 0 }])
+    able.get(if able.len() > 10 { able.len() / 10 } else { 0 }).copied()
+}
+
+/// Who has less is a straggler, of capacities that rise.
+pub fn straggling(capacities: &[f64]) -> f64 {
+    capacities.get(capacities.len() / 2).map_or(0.0, |middle| middle / 2.0)
 }
 
 #[cfg(test)]

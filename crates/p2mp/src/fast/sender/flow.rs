@@ -12,7 +12,7 @@ use super::super::member::{Member, Standing};
 use super::super::packet::{DATA_HEADER, DataHeader, Poll};
 use super::super::path::Sent;
 use super::super::protocol::{SenderConfig, SenderOutput, SenderWhy, Train};
-use super::super::rate::{Control, Group, of_group};
+use super::super::rate::{Control, Group, of_group, straggling};
 use super::super::tuning::{CATCH_UP, REPORTS_A_ROUND, REPORTS_A_SECOND, SILENT, TRAIN};
 use super::announce::report_every;
 use super::demand;
@@ -236,7 +236,7 @@ impl Flow {
     /// with many receivers each reports seldom, and what it said long ago says nothing of now.
     fn room(&self, now: Time, members: &[Member]) -> u64 {
         let patience = patience(members.len());
-        let active = || members.iter().filter(|member| member.is_active(now, patience));
+        let active = || pace_setters(now, patience, members);
         // Whoever answers but sees nothing new does not hold up those who do.
         let advances = |member: &&Member| now.since(member.advanced) <= patience || member.highest() >= self.sent();
         let on_the_way = active().filter_map(|member| member.path.least_round_trip()).max().unwrap_or(Span::ZERO);
@@ -268,8 +268,18 @@ impl Flow {
         }
         self.surveyed = Some(now);
         let patience = patience(members.len());
-        let active = || members.iter().filter(|member| member.is_active(now, patience));
-        let mut capacities: Vec<_> = active().filter_map(|member| member.path.capacity()).collect();
+        let open = || members.iter().filter(|member| member.is_active(now, patience));
+        let mut capacities: Vec<_> = open().filter_map(|member| member.path.capacity()).collect();
+        let capacity = of_group(&mut capacities);
+        // Who is far slower would hold up the others, and of whom nothing is known yet might.
+        let straggles = straggling(&capacities);
+        let is_known = capacities.len() * 2 >= open().count();
+        for member in members.iter_mut() {
+            let is_slow = member.path.capacity().is_some_and(|capacity| capacity < straggles);
+            member.sets_pace = !is_slow && (!is_known || member.path.capacity().is_some());
+            member.is_straggler = is_slow || member.path.arrived() < 0.5;
+        }
+        let active = || pace_setters(now, patience, members);
         // A queue is what it is now: what was said of it long ago does not count.
         let fresh = active().filter(|member| now.since(member.heard) <= LATELY);
         let (mut queues, mut rising): (Vec<_>, Vec<_>) =
@@ -283,7 +293,7 @@ impl Flow {
         let (congested, sent_from) = congestions
             .fold((0, Time::ZERO), |(count, latest), congestion| (count + 1, latest.max(congestion.sent_from)));
         let group = Group {
-            capacity: of_group(&mut capacities),
+            capacity,
             round_trip: active().filter_map(|member| member.path.least_round_trip()).max(),
             queue: queues.get(queues.len() / 2).copied().unwrap_or(Span::ZERO),
             rising: rising.get(rising.len() / 2).copied().unwrap_or(Span::ZERO),
@@ -293,9 +303,6 @@ impl Flow {
         let count = active().count();
         (self.mean_loss, self.is_crowd) = (losses / count.max(1) as f64, count > CROWD);
         let arrived = active().map(Member::highest).min().unwrap_or(0);
-        for member in members.iter_mut() {
-            member.is_straggler = member.path.arrived() < 0.5;
-        }
         self.control.update(now, group, self.sent(), arrived);
         self.targets = None;
     }
@@ -375,14 +382,23 @@ impl Flow {
     }
 
     fn round_trip(&self, members: &[Member]) -> Span {
-        let open = members.iter().filter(|member| member.standing == Standing::Open);
-        open.filter_map(|member| member.path.round_trip()).max().unwrap_or(SILENT / 4)
+        let open = || members.iter().filter(|member| member.standing == Standing::Open);
+        let of = |member: &Member| member.path.round_trip();
+        let paced = open().filter(|member| member.sets_pace).filter_map(of).max();
+        paced.or_else(|| open().filter_map(of).max()).unwrap_or(SILENT / 4)
     }
 }
 
 /// How long a receiver may be silent before it holds nobody up: longer than it takes between two reports.
 fn patience(receivers: usize) -> Span {
     SILENT.max(report_every(receivers) * 5 / 2)
+}
+
+/// Those whom sending keeps to: all that lack something and are heard of but stragglers, if there is anybody but these.
+fn pace_setters(now: Time, patience: Span, members: &[Member]) -> impl Iterator<Item = &Member> {
+    let active = move |member: &&Member| member.is_active(now, patience);
+    let all = !members.iter().filter(active).any(|member| member.sets_pace);
+    members.iter().filter(active).filter(move |member| all || member.sets_pace)
 }
 
 fn is_needed(layout: &Layout, members: &[Member], block: u32) -> bool {
