@@ -145,7 +145,7 @@ impl World {
                     }
                     (session, Packet::Data(header, _)) => {
                         if let Some(honest) = &mut self.honest {
-                            honest.handle(now, ReceiverInput::Data { session, first: header, count: 1 });
+                            honest.handle(now, ReceiverInput::Data { session, first: header, count: 1, arrived: now });
                         }
                     }
                     (session, Packet::Release(release)) => {
@@ -322,11 +322,13 @@ fn inputs() -> impl Strategy<Value = (u64, ReceiverInput)> {
         },
     );
     let blocks = prop_oneof![0_u32..3, any::<u32>()];
-    let data = (session.clone(), 1..=u64::MAX >> 1, blocks, any::<u16>(), 1..=64_u16).prop_map(
-        |(session, number, block, symbol, count)| ReceiverInput::Data {
+    let arrived = any::<u64>().prop_map(Time::from_nanos);
+    let data = (session.clone(), 1..=u64::MAX >> 1, blocks, any::<u16>(), 1..=64_u16, arrived).prop_map(
+        |(session, number, block, symbol, count, arrived)| ReceiverInput::Data {
             session,
             first: DataHeader { number, block, symbol, poll: Poll::EVERYBODY },
             count,
+            arrived,
         },
     );
     let release = (session, 0_u64..3, any::<bool>()).prop_map(|(session, member, is_complete)| {

@@ -116,8 +116,8 @@ fn a_straggler_holds_nobody_up() {
             setup.sender_link.up.delay = Span::from_millis(5);
             let line = HalfLink { rate: Some(slow), ..HalfLink::default() };
             setup.other_links = vec![(3, Profile { up: HalfLink::default(), down: line })];
-            setup.stalls = (longest > 0)
-                .then(|| Stalls { every: Span::from_millis(every), longest: Span::from_millis(longest) });
+            setup.stalls =
+                (longest > 0).then(|| Stalls { every: Span::from_millis(every), longest: Span::from_millis(longest) });
             let outcome = World::new(setup.clone()).run(at(600_000));
             let took = |index: usize| outcome.complete_at[index].expect("nobody dies").as_secs_f64();
             others.push((0..3).map(took).fold(0.0, f64::max) / setup.ideal(fast, outcome.payload, 0.0));

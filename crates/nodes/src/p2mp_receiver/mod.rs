@@ -130,6 +130,7 @@ pub(crate) fn run(args: Args, events: EventSink) -> Result<Exit, ReceiverError> 
     let mut socket = socket.map_err(listen)?;
     // A kernel that does not tell lets answers go by the address that routes want, as most programs do.
     let _ = socket.tell_destinations();
+    let _ = socket.tell_arrivals();
     let buffers = socket.enlarge(BUFFERS).map_err(listen)?;
     let drawn = match args.seed {
         Some(_) => None,
@@ -209,7 +210,7 @@ impl Receiver {
         for _ in 0..MOST_BATCHES {
             socket.receive(batch).map_err(ReceiverError::Receive)?;
             let now = clock::now();
-            let is_left_to_fast = |Datagram { source, destination, bytes }: &Datagram<'_>| {
+            let is_left_to_fast = |Datagram { source, destination, bytes, .. }: &Datagram<'_>| {
                 let ends = Ends { sender: *source, own: *destination };
                 let is_lost = loss.discards();
                 match Dialect::read(bytes) {

@@ -6,12 +6,14 @@
 //!   [`Socket::send_trains`] sends many with one call.
 //! * [`Socket::send_from`]: an answer from the address that was asked.
 //! * [`Interface`]: the way that multicast takes.
+//! * [`Socket::tell_arrivals`]: when a datagram reached this machine, which is before it is taken.
 //! * [`wait`]: until something arrives, or an instant.
 //!
 //! Nothing here blocks but [`wait`].
 
 mod address;
 mod answer;
+mod arrival;
 mod interface;
 mod receive;
 mod send;

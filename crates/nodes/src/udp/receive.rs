@@ -7,8 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
+use machine::Time;
+
 use super::address::Raw;
 use super::answer::destination;
+use super::arrival::Moment;
 use super::socket::Socket;
 use crate::page_buffer::PageBuffer;
 
@@ -23,8 +26,8 @@ const LONGEST: usize = 65_536;
 const CACHED: usize = 256 << 10;
 const LEAST_MESSAGES: usize = CACHED / LONGEST;
 
-/// Room for a control message with an `int` and one with an `in6_pktinfo`; aligned as control messages are.
-type Control = [u64; 8];
+/// Room for control messages with an `int`, an `in6_pktinfo` and a `timespec`; aligned as control messages are.
+type Control = [u64; 12];
 
 /// Room for what one call receives, 2 MiB, used again by the next.
 pub struct Batch {
@@ -41,6 +44,7 @@ pub struct Batch {
 struct Message {
     source: SocketAddr,
     destination: Option<IpAddr>,
+    arrived: Option<Time>,
     slot: usize,
     length: usize,
     /// Bytes of each datagram in it, but for the last, which may be shorter. Never 0.
@@ -55,6 +59,8 @@ pub struct Datagram<'a> {
     /// Which address of this machine it was sent to: `None` if that was a group, or unless
     /// [`Socket::tell_destinations`] asked for it.
     pub destination: Option<IpAddr>,
+    /// When it reached this machine: `None` unless [`Socket::tell_arrivals`] asked for it.
+    pub arrived: Option<Time>,
     /// Its payload.
     pub bytes: &'a [u8],
 }
@@ -64,7 +70,7 @@ impl Default for Batch {
         Batch {
             bytes: PageBuffer::new(MESSAGES * LONGEST),
             sources: Box::new([Raw::EMPTY; MESSAGES]),
-            controls: Box::new([[0; 8]; MESSAGES]),
+            controls: Box::new([[0; 12]; MESSAGES]),
             messages: Vec::with_capacity(MESSAGES),
             asked: MESSAGES,
         }
@@ -85,8 +91,8 @@ impl Batch {
             // A datagram without payload is one, too.
             let empty = bytes.is_empty().then_some(bytes);
             let datagrams = bytes.chunks(message.datagram).chain(empty);
-            let Message { source, destination, .. } = *message;
-            datagrams.map(move |bytes| Datagram { source, destination, bytes })
+            let Message { source, destination, arrived, .. } = *message;
+            datagrams.map(move |bytes| Datagram { source, destination, arrived, bytes })
         })
     }
 
@@ -120,7 +126,7 @@ impl Socket {
             header.msg_iovlen = 1;
             header.msg_name = (&raw mut batch.sources[slot]).cast();
             header.msg_namelen = size_of::<Raw>() as libc::socklen_t;
-            if self.joins || self.tells_destinations {
+            if self.joins || self.tells_destinations || self.tells_arrivals {
                 header.msg_control = (&raw mut batch.controls[slot]).cast();
                 header.msg_controllen = size_of::<Control>() as _;
             }
@@ -147,37 +153,53 @@ impl Socket {
                 error => return Err(error),
             }
         };
+        let moment = Moment::now();
         for (slot, header) in headers[..received].iter().enumerate() {
             let Some(source) = batch.sources[slot].address() else { continue };
             let length = (header.msg_len as usize).min(LONGEST);
             // SAFETY: the kernel has written the control messages that the header speaks of.
-            let (datagram, destination) = unsafe { told(&header.msg_hdr) };
-            let datagram = datagram.unwrap_or(length).max(1);
-            batch.messages.push(Message { source, destination, slot, length, datagram });
+            let told = unsafe { told(&header.msg_hdr) };
+            let datagram = told.length.unwrap_or(length).max(1);
+            let arrived = told.noted.map(|noted| moment.when(noted));
+            batch.messages.push(Message { source, destination: told.destination, arrived, slot, length, datagram });
         }
         Ok(())
     }
 }
 
-/// The length of each datagram, if the kernel joined several, and where they were sent to, if it tells.
+/// What the kernel tells of a message.
+#[derive(Default)]
+struct Told {
+    /// Of each datagram, if it joined several.
+    length: Option<usize>,
+    destination: Option<IpAddr>,
+    /// When it arrived, by the calendar.
+    noted: Option<libc::timespec>,
+}
+
+/// What the kernel tells of a message beside its bytes.
 ///
 /// # Safety
 /// The header's control messages must be as the kernel left them.
-unsafe fn told(header: &libc::msghdr) -> (Option<usize>, Option<IpAddr>) {
-    let (mut length, mut sent_to) = (None, None);
+unsafe fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: by the contract the control messages are well-formed; these walk them as cmsg(3) says.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while let Some(found) = control.as_ref() {
             let data = libc::CMSG_DATA(control);
-            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO) {
-                let joined = ptr::read_unaligned(data.cast::<libc::c_int>());
-                length = usize::try_from(joined).ok().filter(|length| *length > 0);
-            } else {
-                sent_to = sent_to.or(destination(found.cmsg_level, found.cmsg_type, data));
+            match (found.cmsg_level, found.cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let joined = ptr::read_unaligned(data.cast::<libc::c_int>());
+                    told.length = usize::try_from(joined).ok().filter(|length| *length > 0);
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    told.noted = Some(ptr::read_unaligned(data.cast::<libc::timespec>()));
+                }
+                (level, kind) => told.destination = told.destination.or(destination(level, kind, data)),
             }
             control = libc::CMSG_NXTHDR(header, control);
         }
     }
-    (length, sent_to)
+    told
 }

@@ -25,6 +25,8 @@ pub struct Socket {
     pub(super) joins: bool,
     /// Whether the kernel says where what arrives was sent to.
     pub(super) tells_destinations: bool,
+    /// Whether it says when what arrives did.
+    pub(super) tells_arrivals: bool,
     /// Whether trains are worth a try. A device without checksums refuses them for good.
     pub(super) cuts: Cell<bool>,
 }
@@ -71,6 +73,7 @@ impl Socket {
             reaches_v4: both || !is_v6,
             joins: false,
             tells_destinations: false,
+            tells_arrivals: false,
             cuts: Cell::new(true),
         };
         // Before Linux 5.0 nothing is joined, which costs time only.

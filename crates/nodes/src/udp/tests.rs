@@ -86,6 +86,31 @@ fn a_socket_of_all_addresses_speaks_both_families() {
     }
 }
 
+/// The kernel notes when a datagram arrives, not the program that comes for it later.
+#[test]
+fn arrivals_are_told_however_late_a_program_comes() {
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let (sender, mut receiver) = (local(ip), local(ip));
+        receiver.tell_arrivals().unwrap();
+        receiver.tell_destinations().unwrap();
+        let to = receiver.local_address().unwrap();
+        let before = clock::now();
+        assert!(sender.send(to, b"here").is_none());
+        let mut batch = Batch::default();
+        wait([(receiver.as_fd(), Interest::Read)], Time::MAX).unwrap();
+        let after = clock::now();
+        let late = after + Span::from_millis(20);
+        wait([(sender.as_fd(), Interest::Read)], late).unwrap();
+        receiver.receive(&mut batch).unwrap();
+        let taking = clock::now() - late;
+        let datagram = batch.datagrams().next().expect("it is there");
+        assert_eq!((datagram.bytes, datagram.destination), (b"here".as_slice(), Some(ip)));
+        let arrived = datagram.arrived.expect("the kernel notes it");
+        // Two clocks are read one after the other, and anything may come between.
+        assert!(before - taking <= arrived && arrived <= after, "{before:?} {arrived:?} {after:?} {taking:?}");
+    }
+}
+
 #[test]
 fn what_is_empty_or_too_long_is_told_from_each_other() {
     let (sender, receiver) = (local(Ipv4Addr::LOCALHOST), local(Ipv4Addr::LOCALHOST));

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use machine::{Rate, Span};
+use machine::{Rate, Span, Time};
 
 use super::layout::Layout;
 use super::manifest::{Identity, Manifest};
@@ -178,6 +178,8 @@ pub enum ReceiverInput {
         first: DataHeader,
         /// How many.
         count: u16,
+        /// When the last of them reached this machine. A busy one takes them later.
+        arrived: Time,
     },
     /// The sender is done.
     Release {

@@ -257,7 +257,7 @@ impl Receiver {
         self.report(now);
     }
 
-    fn data(&mut self, now: Time, session: SessionId, first: DataHeader, count: u16) {
+    fn data(&mut self, now: Time, session: SessionId, first: DataHeader, count: u16, arrived: Time) {
         if session != self.session {
             return;
         }
@@ -266,7 +266,7 @@ impl Receiver {
         let highest = first.number.saturating_add(u64::from(count)).saturating_sub(1);
         if highest > self.highest {
             self.highest = highest;
-            self.highest_at = now;
+            self.highest_at = arrived.min(now);
         }
         if let Stage::Open(transfer) = &mut self.stage
             && self.payload == Some(transfer.layout.payload())
@@ -452,7 +452,7 @@ impl Machine for Receiver {
             ReceiverInput::Announce { from, session, announce, size } => {
                 self.announced(now, from, session, announce, size);
             }
-            ReceiverInput::Data { session, first, count } => self.data(now, session, first, count),
+            ReceiverInput::Data { session, first, count, arrived } => self.data(now, session, first, count, arrived),
             ReceiverInput::Release { session, release } => self.released(session, release),
             ReceiverInput::Opened { held } => self.opened(now, &held),
             ReceiverInput::Verified { file, is_right } => self.verified(now, file, is_right),

@@ -181,7 +181,7 @@ impl Program for FastReceiver {
         }
         match &datagram.content {
             Content::Symbol { session, header, length } if self.is_whole(header.block, header.symbol, *length) => {
-                self.hear(now, ReceiverInput::Data { session: *session, first: *header, count: 1 });
+                self.hear(now, ReceiverInput::Data { session: *session, first: *header, count: 1, arrived: now });
             }
             Content::Bytes(bytes) => match Packet::parse(bytes) {
                 Ok((session, Packet::Announce(announce))) => {

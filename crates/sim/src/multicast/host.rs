@@ -51,8 +51,8 @@ pub struct Host {
     pub(super) in_group: bool,
     pub(super) port: u16,
     pub(super) busy: Busy,
-    /// What came while the program could not run.
-    pub(super) inbox: Vec<Datagram>,
+    /// What came while the program could not run, and when.
+    pub(super) inbox: Vec<(Time, Datagram)>,
     member: MemberId,
     life: u32,
     seed: Seed,

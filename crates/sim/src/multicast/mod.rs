@@ -312,9 +312,9 @@ impl World {
     fn arrive(&mut self, index: usize, datagram: Datagram) {
         let host = &mut self.hosts[index];
         match host.busy.until(self.now) {
-            None => self.deliver(index, datagram),
+            None => self.deliver(index, self.now, datagram),
             Some(until) => {
-                host.inbox.push(datagram);
+                host.inbox.push((self.now, datagram));
                 self.timers.set(index, until);
             }
         }
@@ -326,8 +326,8 @@ impl World {
         if let Some(until) = host.busy.until(self.now) {
             return self.timers.set(index, until);
         }
-        for datagram in std::mem::take(&mut host.inbox) {
-            self.deliver(index, datagram);
+        for (arrived, datagram) in std::mem::take(&mut host.inbox) {
+            self.deliver(index, arrived, datagram);
         }
         let host = &mut self.hosts[index];
         let clock = host.clock(self.now);
@@ -359,7 +359,7 @@ impl World {
         self.network.send(self.now, self.ports[0], to, WireSize::packet(tcp::ACK), Datagram::Ack(ack));
     }
 
-    fn deliver(&mut self, index: usize, datagram: Datagram) {
+    fn deliver(&mut self, index: usize, arrived: Time, datagram: Datagram) {
         let (Datagram::Data { to_group, .. } | Datagram::Other { to_group, .. }) = &datagram else { return };
         let from = self.sender_address();
         let host = &mut self.hosts[index];
@@ -371,8 +371,9 @@ impl World {
         }
         match datagram {
             Datagram::Data { session, header, .. } => {
+                let arrived = host.clock(arrived);
                 let Some(machine) = host.machine.as_mut() else { return };
-                machine.handle(clock, ReceiverInput::Data { session, first: header, count: 1 });
+                machine.handle(clock, ReceiverInput::Data { session, first: header, count: 1, arrived });
             }
             Datagram::Other { bytes, port, .. } => {
                 if port != PORT && port != host.port {

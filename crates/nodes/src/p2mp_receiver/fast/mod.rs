@@ -93,6 +93,8 @@ struct Train<'a> {
     symbols: Vec<&'a [u8]>,
     /// From where the first came, and to which address of this host unless it was to a group.
     way: Option<(SocketAddr, Option<IpAddr>)>,
+    /// When the last one arrived.
+    arrived: Time,
 }
 
 impl<'a> Train<'a> {
@@ -107,11 +109,12 @@ impl<'a> Train<'a> {
             })
     }
 
-    fn append(&mut self, header: &DataHeader, symbol: &'a [u8]) {
+    fn append(&mut self, header: &DataHeader, symbol: &'a [u8], arrived: Time) {
         if let Some((_, first)) = &mut self.first {
             first.poll = header.poll;
         }
         self.symbols.push(symbol);
+        self.arrived = arrived;
     }
 }
 
@@ -169,7 +172,7 @@ impl Fast {
     pub fn receive<'a>(&mut self, socket: &Socket, datagrams: impl IntoIterator<Item = Datagram<'a>>) {
         let now = clock::now();
         let mut train = Train::default();
-        for Datagram { source, destination, bytes } in datagrams {
+        for Datagram { source, destination, arrived, bytes } in datagrams {
             let (id, packet) = match Packet::parse(bytes) {
                 Ok(parsed) => parsed,
                 Err(error) => {
@@ -183,7 +186,7 @@ impl Fast {
                     train.first = Some((id, header));
                     train.way = Some((source, destination));
                 }
-                train.append(&header, symbol);
+                train.append(&header, symbol, arrived.unwrap_or(now));
                 continue;
             }
             // What came before it has its effect before it.
@@ -201,7 +204,7 @@ impl Fast {
             && let Some(session) = self.sessions.iter_mut().find(|session| session.machine().session() == id)
         {
             train.way.into_iter().for_each(|(source, destination)| session.asked(source, destination));
-            session.take_data(now, socket, id, first, &train.symbols);
+            session.take_data(now, socket, id, first, &train.symbols, train.arrived);
         }
         train.symbols.clear();
     }

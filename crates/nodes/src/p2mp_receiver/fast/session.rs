@@ -139,6 +139,7 @@ impl Session {
         session: SessionId,
         first: DataHeader,
         symbols: &[&[u8]],
+        arrived: Time,
     ) {
         let mut at = 0;
         while at < symbols.len() {
@@ -149,7 +150,7 @@ impl Session {
                 let poll = if end == symbols.len() { first.poll } else { Poll::Nobody };
                 let (number, symbol) = (first.number + at as u64, first.symbol + at as u16);
                 let first = DataHeader { number, symbol, poll, ..first };
-                self.machine.handle(now, ReceiverInput::Data { session, first, count: count as u16 });
+                self.machine.handle(now, ReceiverInput::Data { session, first, count: count as u16, arrived });
                 self.carry_out(now, socket, Some((symbol, &symbols[at..end])));
             }
             at = end;
