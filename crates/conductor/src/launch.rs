@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::Path;
 
 use machine::Span;
@@ -104,6 +103,7 @@ fn role_arguments(plan: &Plan, node: NodeId, role: &Role, files: &SharedFiles) -
             arguments.extend(["--seed".to_owned(), plan.node(node).seed.to_string()]);
             arguments.extend(["--once".to_owned(), "--overwrite".to_owned()]);
         }
+        Role::Router => {}
     }
     arguments
 }
@@ -125,22 +125,4 @@ fn mode_arguments(mode: &TransferMode) -> Vec<String> {
             arguments
         }
     }
-}
-
-/// The content of every node's `/etc/hosts`: a node's name stands for its first address, `<node>.<network>` for the one
-/// on that network.
-pub fn hosts(plan: &Plan) -> String {
-    let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
-    let mut line = |address: IpAddr, names: &[&str]| hosts.push_str(&format!("{address} {}\n", names.join(" ")));
-    for node in plan.nodes() {
-        for (index, interface) in node.interfaces.iter().enumerate() {
-            let qualified = format!("{}.{}", node.name, plan.network(interface.network).name);
-            if index == 0 {
-                line(interface.address, &[&node.name, &qualified]);
-            } else {
-                line(interface.address, &[&qualified]);
-            }
-        }
-    }
-    hosts
 }

@@ -4,11 +4,13 @@
 //! * [`directory`]: the run directory and its log.
 //! * [`files`]: the files that nodes share, and whether an output equals one.
 //! * [`netns`]: the engine on network namespaces: fabric and node inits as one thing to command.
+//! * [`hosts`]: names: what each node's `/etc/hosts` says of the others.
 //! * [`launch`]: what is started in a node, in which environment.
 //! * [`lag`]: how late this machine's timers are, and when that makes a result worthless.
 
 pub mod directory;
 pub mod files;
+pub mod hosts;
 pub mod lag;
 pub mod launch;
 pub mod netns;

@@ -18,6 +18,7 @@ use topology::Plan;
 use topology::plan::{NodeId, Ready};
 
 use crate::files::SharedFiles;
+use crate::hosts;
 use crate::lag;
 use crate::launch::{self, Launch};
 
@@ -27,6 +28,9 @@ pub enum EngineError {
     /// Namespaces or links could not be made.
     #[error(transparent)]
     Raise(#[from] RaiseError),
+    /// The nodes' names could not be written.
+    #[error("failed to write the nodes' names into the run directory")]
+    Hosts(#[source] io::Error),
     /// A node's control connection is unusable.
     #[error("failed to reach the init of node {node}")]
     Control {
@@ -42,6 +46,8 @@ pub struct Netns {
     fabric: Fabric,
     controls: Vec<OwnedWriteHalf>,
     launches: Vec<Launch>,
+    /// By node: its own `/etc/hosts`, if the common one says something else.
+    hosts: Vec<Option<PathBuf>>,
     run: PathBuf,
     /// How late the relay had been before t = 0.
     late_before: Span,
@@ -63,6 +69,7 @@ impl Netns {
         inbox: mpsc::Sender<Input>,
     ) -> Result<Self, EngineError> {
         let captures = plan.is_recorded().then(|| run.join(event::run_directory::PCAP));
+        let hosts = hosts::write(plan, &run.join(event::run_directory::HOSTS)).map_err(EngineError::Hosts)?;
         let mut fabric = fabric::raise(plan, spawner, captures).await?;
         let mut controls = Vec::with_capacity(plan.nodes().len());
         let mut launches = Vec::with_capacity(plan.nodes().len());
@@ -81,7 +88,7 @@ impl Netns {
             // A relay that has stopped is found out when the run is measured.
             Ok(None) | Err(_) => 0,
         };
-        Ok(Netns { fabric, controls, launches, run: run.to_owned(), late_before: Span::ZERO, lost_before })
+        Ok(Netns { fabric, controls, launches, hosts, run: run.to_owned(), late_before: Span::ZERO, lost_before })
     }
 
     /// Carries out one output of the scenario; what to tell it if that failed.
@@ -141,6 +148,8 @@ impl Netns {
                 Ready::File(path) => protocol::Ready::File(path.clone()),
             },
             privilege: if planned.root { Privilege::Root } else { Privilege::None },
+            forward: planned.is_router(),
+            hosts: self.hosts[node.index()].clone(),
         }
     }
 

@@ -6,6 +6,7 @@
 //!   events.jsonl                what happened; locked while the run lives
 //!   result.json junit.xml summary.md
 //!   pcap/<node>.<interface>.pcapng   what passed, if it was recorded
+//!   hosts/<node>                the names as a node sees them, where nodes are on several networks
 //!   files/                      generated inputs, removed at the end
 //!   nodes/<node>/stdout.log
 //!   nodes/<node>/stderr.log
@@ -32,6 +33,8 @@ pub const SUMMARY: &str = "summary.md";
 pub const FILES: &str = "files";
 /// One folder a node.
 pub const NODES: &str = "nodes";
+/// One file for each set of nodes that see the same names.
+pub const HOSTS: &str = "hosts";
 /// One pcapng file an interface.
 pub const PCAP: &str = "pcap";
 /// A node's standard output, all incarnations.

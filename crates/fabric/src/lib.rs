@@ -48,5 +48,5 @@ pub use fabric::{
 };
 pub use netlink::QueueWork;
 pub use purge::{PurgeError, purge_sockets};
-pub use sandbox::{Sandbox, SandboxError};
+pub use sandbox::{Sandbox, SandboxError, bind_hosts};
 pub use spawner::{NodeMain, NodeStart, SpawnError, Spawner};

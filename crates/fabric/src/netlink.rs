@@ -131,6 +131,26 @@ impl Batch {
         self.create(format!("route multicast through interface {index}"), RouteNetlinkMessage::NewRoute(route));
     }
 
+    /// Sends what is for a network to a gateway on another, which need not be there yet.
+    pub(crate) fn add_route(&mut self, index: u32, network: IpAddr, prefix: u8, gateway: IpAddr) {
+        let message = match (network, gateway) {
+            (IpAddr::V4(network), IpAddr::V4(gateway)) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(network, prefix)
+                .gateway(gateway)
+                .output_interface(index)
+                .build(),
+            (IpAddr::V6(network), IpAddr::V6(gateway)) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(network, prefix)
+                .gateway(gateway)
+                .output_interface(index)
+                .build(),
+            // Invariant of the plan: a way leads over networks of one family.
+            _ => unreachable!("a gateway has the family of what it leads to"),
+        };
+        let intent = format!("route {network}/{prefix} through {gateway}");
+        self.create(intent, RouteNetlinkMessage::NewRoute(message));
+    }
+
     /// Tells a node the Ethernet address of another, so that it never asks: a question would be impaired as any packet.
     pub(crate) fn add_neighbour(&mut self, index: u32, address: IpAddr, mac: [u8; 6]) {
         let mut message = NeighbourMessage::default();

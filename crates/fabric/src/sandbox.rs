@@ -25,7 +25,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, pipe2};
 use crate::namespace::{self, Forked};
 use crate::preflight;
 
-pub use hosts::HostsError;
+pub use hosts::{HostsError, bind_hosts};
 
 /// Proof that the calling process is inside: in network, mount, PID, IPC and UTS namespaces of its own.
 #[derive(Debug)]

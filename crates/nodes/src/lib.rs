@@ -25,6 +25,7 @@ pub mod p2mp_receiver;
 pub mod p2mp_sender;
 mod page_buffer;
 pub mod roles;
+pub mod router;
 mod signals;
 mod throttle;
 pub mod udp;

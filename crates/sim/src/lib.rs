@@ -10,6 +10,7 @@
 //! * [`run`](mod@run): a plan with its scenario, link models and programs on one clock; the same records as on namespaces.
 //! * [`program`]: what runs in a node there; [`classic`] and [`fast`]: the point-to-multipoint programs.
 //! * [`agreement`]: links held against their model, by the same traffic and figures on every driver.
+//! * `router`: forwarding between networks.
 //! * [`roles`]: which program a topology's role is; [`theory`]: how long its transfer should take.
 //!
 //! ```
@@ -33,6 +34,7 @@ pub mod multicast;
 pub mod program;
 pub mod queue;
 pub mod roles;
+mod router;
 pub mod run;
 pub mod schedule;
 pub mod server;

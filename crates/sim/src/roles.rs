@@ -1,15 +1,19 @@
 //! The roles of a topology that exist in virtual time.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use machine::{Span, Time};
 use p2mp::classic::{SenderConfig, Timeout};
 use topology::Plan;
-use topology::plan::{FileId, FileSource, NodeId, P2MP_PORT, Program as Planned, Role, SegmentTimeout, TransferMode};
+use topology::plan::{
+    FileId, FileSource, Node, NodeId, P2MP_PORT, Program as Planned, Role, SegmentTimeout, TransferMode,
+};
 
 use crate::classic::{ClassicReceiver, ClassicSender, Task};
 use crate::fast::{self, FastReceiver, FastSender};
 use crate::program::{Disk, Program};
+use crate::router::Router;
 use crate::run::Cast;
 
 /// Gives each role its program.
@@ -34,7 +38,7 @@ impl Cast for Roles {
                     },
                     give_up: *give_up,
                 };
-                let task = Task { file: *file, receivers: addresses(plan, to), config };
+                let task = Task { file: *file, receivers: addresses(plan, node, to), config };
                 Ok(Box::new(ClassicSender::new(task, now).map_err(|error| error.to_string())?))
             }
             Planned::Role(Role::P2mpSender {
@@ -49,7 +53,7 @@ impl Cast for Roles {
                     file: *file,
                     name: plan.file(*file).name.clone(),
                     length: size(plan, *file)?,
-                    receivers: addresses(plan, to),
+                    receivers: addresses(plan, node, to),
                     most_payload: u16::try_from(*mss).unwrap_or(u16::MAX),
                     mtu: plan.network(interface.network).mtu,
                     multicast: multicast.unwrap_or(true),
@@ -68,13 +72,21 @@ impl Cast for Roles {
                 let total = expected(plan, node);
                 Ok(Box::new(ClassicReceiver::new(P2MP_PORT, out.clone(), *p, seed, total, LINGER)))
             }
+            Planned::Role(Role::Router) => Ok(Box::new(Router::new())),
             other => Err(format!("{} is no program of virtual time", name(other))),
         }
     }
 
     fn check(&self, plan: &Plan) -> Result<(), String> {
         for node in plan.nodes() {
-            if !matches!(&node.program, Planned::Role(Role::P2mpSender { .. } | Role::P2mpReceiver { .. })) {
+            if let Some(other) = routed_mtu(plan, node) {
+                let name = &node.name;
+                return Err(format!("node `{name}` routes between MTUs ({other}), which only real packets take"));
+            }
+            if !matches!(
+                &node.program,
+                Planned::Role(Role::P2mpSender { .. } | Role::P2mpReceiver { .. } | Role::Router)
+            ) {
                 let program = name(&node.program);
                 return Err(format!("node `{}` runs {program}, which exists only as a process", node.name));
             }
@@ -91,10 +103,19 @@ impl Cast for Roles {
     }
 }
 
-fn addresses(plan: &Plan, receivers: &[NodeId]) -> Vec<(String, SocketAddr)> {
+/// A router's MTUs in words, if they differ: what is too large for the next network is not cut here.
+fn routed_mtu(plan: &Plan, node: &Node) -> Option<String> {
+    let mtus: BTreeSet<u32> = node.interfaces.iter().map(|interface| plan.network(interface.network).mtu).collect();
+    let words = mtus.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    (node.is_router() && mtus.len() > 1).then_some(words)
+}
+
+fn addresses(plan: &Plan, sender: NodeId, receivers: &[NodeId]) -> Vec<(String, SocketAddr)> {
+    let ways = plan.ways();
     let receivers = receivers.iter().map(|receiver| {
         let planned = plan.node(*receiver);
-        (planned.name.clone(), SocketAddr::new(planned.interfaces[0].address, P2MP_PORT))
+        let interface = ways.nearest(sender, *receiver).unwrap_or(0);
+        (planned.name.clone(), SocketAddr::new(planned.interfaces[interface].address, P2MP_PORT))
     });
     receivers.collect()
 }

@@ -5,6 +5,7 @@
 
 mod course;
 mod node;
+mod ways;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::course::{Action, Comparison, Event, Expectation, Expected, NodeState, Trigger};
 pub use self::node::{HTTP_PORT, Interface, Node, P2MP_PORT, Pair, Program, Ready, Role, SegmentTimeout, TransferMode};
+pub use self::ways::{Route, Ways};
 use crate::spec::LinkSpec;
 
 /// A resolved topology.
@@ -226,6 +228,16 @@ impl Plan {
         serde_yaml::with::singleton_map_recursive::serialize(self, &mut serializer)
             .expect("a plan holds only maps with text keys, lists, texts and numbers");
         String::from_utf8(text).expect("the YAML writer writes UTF-8")
+    }
+
+    /// Which way packets go.
+    pub fn ways(&self) -> Ways<'_> {
+        Ways::new(self.nodes.iter().map(|node| (&node.interfaces[..], &node.routes[..])))
+    }
+
+    /// Whether packets go over routers anywhere.
+    pub fn is_routed(&self) -> bool {
+        self.nodes.iter().any(|node| !node.routes.is_empty())
     }
 
     /// One event.

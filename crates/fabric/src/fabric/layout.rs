@@ -2,15 +2,17 @@
 //! and the relay's configuration. Does no I/O.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use link::Profile;
 use topology::Plan;
-use topology::plan::{Action, Interface, Medium, Network, NetworkId, Node};
+use topology::plan::{Action, Interface, Medium, Network, NetworkId, Node, Subnet};
 
 use super::joint::{Joint, add_neighbours};
 use super::shapers::{ShapedHalves, Shapers, ever_shaped};
 use crate::netlink::{Batch, VethEnd};
+use crate::relay::neighbour::link_local;
 use crate::relay::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
 use crate::spawner::order::Order;
 
@@ -110,7 +112,8 @@ impl Layout {
             .collect();
 
         for (at, node) in plan.nodes().iter().enumerate() {
-            let mut order = Order { name: node.name.clone(), root: node.root, ..Order::default() };
+            let routed = plan.is_routed();
+            let mut order = Order { name: node.name.clone(), root: node.root, routed, ..Order::default() };
             order.inside.set_up(LOOPBACK);
             let mut ports = Vec::with_capacity(node.interfaces.len());
             for (nth, interface) in node.interfaces.iter().enumerate() {
@@ -127,6 +130,10 @@ impl Layout {
                     order.inside.forgo_link_local(near);
                 }
                 order.inside.add_address(near, interface.address, network.subnet.prefix);
+                if kernel.ipv6 && node.is_router() && interface.address.is_ipv6() {
+                    // A router asks for its neighbours from there (RFC 4861, section 7.2.2).
+                    order.inside.add_address(near, IpAddr::V6(link_local(interface.mac)), 64);
+                }
                 if nth == 0 && interface.address.is_ipv4() {
                     order.inside.add_multicast_route(near);
                 }
@@ -163,6 +170,10 @@ impl Layout {
                     }
                 };
                 ports.push(Port { network: interface.network, index: far, relay, netem });
+            }
+            for route in &node.routes {
+                let Subnet { base, prefix } = plan.network(route.to).subnet;
+                order.inside.add_route(FIRST + route.interface as u32, base, prefix, route.gateway);
             }
             layout.orders.push(order);
             layout.ports.push(ports);

@@ -27,7 +27,7 @@ mod ethernet;
 mod filter;
 mod frame;
 mod join;
-mod neighbour;
+pub(crate) mod neighbour;
 mod pcapng;
 mod receiver;
 mod recorder;

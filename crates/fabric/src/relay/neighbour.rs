@@ -110,7 +110,7 @@ fn begin(frame: &mut Vec<u8>, destination: Mac, source: Mac, ethertype: u16) {
 }
 
 /// The link-local address that an interface makes from its MAC (RFC 4291, appendix A).
-fn link_local(mac: Mac) -> Ipv6Addr {
+pub(crate) fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

@@ -65,6 +65,15 @@ impl Sandbox {
     }
 }
 
+/// Makes a file the `/etc/hosts` of the calling process's mount namespace, which has one. Nobody can write to it there.
+pub fn bind_hosts(file: &Path) -> io::Result<()> {
+    bind(file, Path::new(HOSTS)).map_err(|error| match error {
+        HostsError::Mount { errno, .. } => io::Error::from(errno),
+        HostsError::Write { source, .. } => source,
+    })?;
+    namespace::make_read_only(HOSTS, false).map_err(io::Error::from)
+}
+
 /// Puts a folder in memory over `/etc` that shows all the same entries, and an empty `hosts`.
 fn shadow_etc() -> Result<(), HostsError> {
     let write = |path: &Path| {

@@ -42,7 +42,7 @@ pub(super) fn prepare(
     let _ = namespace::mount_proc();
     sethostname(&order.name).map_err(early(Stage::HostName))?;
     // Before there are interfaces, which take the defaults when they are made.
-    settings(setting.rootless, gid).map_err(failed(Stage::Settings))?;
+    settings(setting.rootless, order.routed, gid).map_err(failed(Stage::Settings))?;
     if setting.uid.is_root() {
         shield_machine().map_err(early(Stage::Settings))?;
     }
@@ -98,10 +98,17 @@ pub(super) fn keep_only(kept: &[RawFd]) {
 
 /// Settings of the new network namespace: programs without capabilities may use low ports and ping, and nothing
 /// announces, detects or configures itself.
-fn settings(rootless: bool, gid: Gid) -> io::Result<()> {
+fn settings(rootless: bool, routed: bool, gid: Gid) -> io::Result<()> {
     // In a user namespace only mapped groups can be named. Root may live in one, too: a container's.
     let own_group = format!("{gid} {gid}");
     allow_ping(if rootless { &own_group } else { "0 2147483647" }, &own_group)?;
+    if routed {
+        // With several ways an answer may take another one than the question (RFC 3704); new namespaces inherit a machine's
+        // choice to drop such packets.
+        for of in ["all", "default"] {
+            namespace::write(&format!("/proc/sys/net/ipv4/conf/{of}/rp_filter"), "0")?;
+        }
+    }
     for (path, value, required) in [
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", true),
         ("/proc/sys/net/ipv6/conf/default/accept_dad", "0", false),

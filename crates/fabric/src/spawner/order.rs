@@ -17,6 +17,8 @@ pub(crate) struct Order {
     pub name: String,
     /// Whether programs in it are root over its namespaces.
     pub root: bool,
+    /// Whether packets may come to it by another way than its own lead back.
+    pub routed: bool,
     /// What is to be done in its own network namespace.
     pub inside: Batch,
     /// And then in the hub.
@@ -33,6 +35,7 @@ pub(super) struct ReceivedOrder {
     pub index: u32,
     pub name: String,
     pub root: bool,
+    pub routed: bool,
     pub inside: Requests,
     pub hub: Requests,
     pub near: Vec<u32>,
@@ -52,6 +55,7 @@ impl Order {
         put(&mut out, index);
         put_bytes(&mut out, self.name.as_bytes());
         put(&mut out, u32::from(self.root));
+        put(&mut out, u32::from(self.routed));
         for batch in [&self.inside, &self.hub] {
             put(&mut out, batch.len());
             put_bytes(&mut out, batch.bytes());
@@ -72,6 +76,7 @@ impl ReceivedOrder {
             index: take(from)?,
             name: String::from_utf8(take_bytes(from)?.to_vec()).ok()?,
             root: take(from)? != 0,
+            routed: take(from)? != 0,
             inside: Requests { count: take(from)?, bytes: take_bytes(from)?.to_vec() },
             hub: Requests { count: take(from)?, bytes: take_bytes(from)?.to_vec() },
             near: take_list(from)?,

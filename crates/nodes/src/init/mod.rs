@@ -10,6 +10,7 @@
 //! * `wait`: the loop: waits for commands, output, reports, deaths and deadlines.
 //! * `launch`, `privilege`: from a command to a running program, and with which powers.
 //! * `output`, `reports`: what a program prints, what it reports.
+//! * `forwarding`: whether the node forwards between its networks.
 //! * `readiness`, `listening`: when a program is ready that does not say so; whether somebody listens on a port, without
 //!   connecting to it.
 //! * `processes`: signals to everything in the node, and the dead.
@@ -20,6 +21,7 @@
 
 mod clock;
 mod control;
+mod forwarding;
 mod inherited;
 mod launch;
 pub mod lines;
@@ -51,6 +53,8 @@ pub struct InitOptions {
     /// Destroys what a crashed program left in the kernel's network stack, so that nothing of it speaks after a
     /// revival. Called in the node's namespaces; without it the command is rejected.
     pub purge_sockets: Option<fn() -> io::Result<()>>,
+    /// Makes a file the node's `/etc/hosts`. Called in the node's namespaces; without it a start that asks for it fails.
+    pub bind_hosts: Option<fn(&std::path::Path) -> io::Result<()>>,
 }
 
 /// Why a process cannot be the init of a node.
@@ -109,7 +113,7 @@ pub fn run_on_descriptor(name: String, control_fd: RawFd) -> Result<i32, InitErr
         return Err(InitError::NotASocket { fd: control_fd });
     }
     let control = adopt(control_fd).ok_or(InitError::NotASocket { fd: control_fd })?;
-    Ok(run(InitOptions { name, control, purge_sockets: None }))
+    Ok(run(InitOptions { name, control, purge_sockets: None, bind_hosts: None }))
 }
 
 #[expect(unsafe_code, reason = "a descriptor that is inherited by number has no owner yet")]

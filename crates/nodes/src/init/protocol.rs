@@ -93,6 +93,12 @@ pub struct Start {
     /// With which powers it runs.
     #[serde(default)]
     pub privilege: Privilege,
+    /// Whether the node forwards between its networks while the program runs and is not paused.
+    #[serde(default)]
+    pub forward: bool,
+    /// A file to be the node's `/etc/hosts` from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<PathBuf>,
 }
 
 /// When a program counts as ready.
@@ -351,6 +357,8 @@ mod tests {
             follow: true,
             ready: Ready::Tcp(80),
             privilege: Privilege::Root,
+            forward: true,
+            hosts: Some("/tmp/hosts".into()),
         }
     }
 

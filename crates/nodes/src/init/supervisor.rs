@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use event::{ExitStatus, NodeReport};
 use machine::{Span, Time};
@@ -12,6 +13,7 @@ use nix::unistd::pipe2;
 
 use super::clock;
 use super::control::{Control, Gone};
+use super::forwarding::set_forwarding;
 use super::inherited::LAST_SIGNAL;
 use super::launch::{ProgramEnds, launch};
 use super::output::{Output, Read};
@@ -28,6 +30,9 @@ pub(super) struct Supervisor {
     pub(super) control: Control,
     processes: Processes,
     purge_sockets: Option<fn() -> io::Result<()>>,
+    bind_hosts: Option<fn(&Path) -> io::Result<()>>,
+    /// What the node's `/etc/hosts` is, if it was told.
+    hosts: Option<PathBuf>,
     program: Option<Program>,
     last_incarnation: Option<u32>,
 }
@@ -41,6 +46,7 @@ struct Program {
     status: Option<ExitStatus>,
     end: End,
     paused: bool,
+    forwards: bool,
     stdout: Output,
     stderr: Output,
     reports: Reports,
@@ -81,8 +87,13 @@ impl Source {
 }
 
 impl Supervisor {
-    pub(super) fn new(control: Control, processes: Processes, purge_sockets: Option<fn() -> io::Result<()>>) -> Self {
-        Supervisor { control, processes, purge_sockets, program: None, last_incarnation: None }
+    pub(super) fn new(
+        control: Control,
+        processes: Processes,
+        purge_sockets: Option<fn() -> io::Result<()>>,
+        bind_hosts: Option<fn(&Path) -> io::Result<()>>,
+    ) -> Self {
+        Supervisor { control, processes, purge_sockets, bind_hosts, hosts: None, program: None, last_incarnation: None }
     }
 
     /// Carries out one command and answers it.
@@ -208,7 +219,7 @@ impl Supervisor {
         }
         let incarnation = start.incarnation;
         self.last_incarnation = Some(incarnation);
-        match Self::spawn(start) {
+        match self.prepare(start).and_then(|()| Self::spawn(start)) {
             Ok(mut program) => {
                 self.control.say(InitEvent::Started { incarnation, pid: program.pid });
                 program.stdout.log_to(&start.stdout, &mut |event| self.control.say(event));
@@ -218,8 +229,28 @@ impl Supervisor {
                 }
                 self.program = Some(program);
             }
-            Err(why) => self.control.say(InitEvent::StartFailed { incarnation, why }),
+            Err(why) => {
+                if start.forward {
+                    stop_forwarding();
+                }
+                self.control.say(InitEvent::StartFailed { incarnation, why });
+            }
         }
+    }
+
+    /// Makes the node what the program expects.
+    fn prepare(&mut self, start: &Start) -> Result<(), String> {
+        if let Some(hosts) = start.hosts.as_ref().filter(|hosts| self.hosts.as_ref() != Some(hosts)) {
+            let bind =
+                self.bind_hosts.ok_or_else(|| "this engine has no way to give a node its own names".to_owned())?;
+            bind(hosts)
+                .map_err(|error| format!("cannot make {} its /etc/hosts: {}", hosts.display(), reason(&error)))?;
+            self.hosts = Some(hosts.clone());
+        }
+        if start.forward {
+            set_forwarding(true).map_err(|error| format!("cannot switch forwarding on: {}", reason(&error)))?;
+        }
+        Ok(())
     }
 
     fn spawn(start: &Start) -> Result<Program, String> {
@@ -238,6 +269,7 @@ impl Supervisor {
             status: None,
             end: End::NotAsked,
             paused: false,
+            forwards: start.forward,
             stdout: output(OutputStream::Stdout, stdout),
             stderr: output(OutputStream::Stderr, stderr),
             reports: Reports::new(start.incarnation, reports),
@@ -263,6 +295,9 @@ impl Supervisor {
     fn kill(&mut self) {
         if let Some(program) = &mut self.program {
             program.end = End::Forced;
+            if program.forwards {
+                stop_forwarding();
+            }
         }
         self.processes.signal_all(libc::SIGKILL);
     }
@@ -278,6 +313,9 @@ impl Supervisor {
     fn set_paused(&mut self, paused: bool) -> Result<(), String> {
         let program = self.program.as_mut().filter(|program| program.end != End::Forced).ok_or(NOTHING_RUNS)?;
         program.paused = paused;
+        if program.forwards {
+            set_forwarding(!paused).map_err(|error| reason(&error))?;
+        }
         self.processes.signal_all(if paused { libc::SIGSTOP } else { libc::SIGCONT });
         Ok(())
     }
@@ -306,6 +344,9 @@ impl Supervisor {
         program.status = Some(status);
         program.lookout = None;
         program.end = End::Forced;
+        if program.forwards {
+            stop_forwarding();
+        }
         self.processes.signal_all(libc::SIGKILL);
     }
 
@@ -347,6 +388,11 @@ fn pass_on(event: InitEvent, awaits_report: &mut bool, control: &mut Control) {
         *awaits_report = false;
         control.say(InitEvent::Ready { incarnation });
     }
+}
+
+/// It has been switched on by the same process, so nothing can be in the way of this.
+fn stop_forwarding() {
+    let _never_refused = set_forwarding(false);
 }
 
 const NOTHING_RUNS: &str = "nothing runs";

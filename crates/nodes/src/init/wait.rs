@@ -22,7 +22,8 @@ pub(super) fn serve(options: InitOptions) -> Result<(), InitError> {
     let processes = Processes::of_this_node()?;
     shed(&options.name, options.control.as_fd())?;
     let signals = Signals::new()?;
-    let mut supervisor = Supervisor::new(Control::new(options.control), processes, options.purge_sockets);
+    let mut supervisor =
+        Supervisor::new(Control::new(options.control), processes, options.purge_sockets, options.bind_hosts);
     supervisor.control.say(InitEvent::Up);
     let outcome = live(&mut supervisor, &signals);
     supervisor.end();

@@ -102,6 +102,8 @@ impl Home {
             follow: true,
             ready: Ready::Started,
             privilege: Privilege::None,
+            forward: false,
+            hosts: None,
         }
     }
 }
@@ -264,7 +266,7 @@ fn make_node(user: User, control: OwnedFd, mut tell: UnixStream) -> i32 {
             let nowhere: Option<&str> = None;
             mount(nowhere, "/", nowhere, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nowhere).unwrap();
             mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), nowhere).unwrap();
-            let status = init::run(InitOptions { name: "test".into(), control, purge_sockets: None });
+            let status = init::run(InitOptions { name: "test".into(), control, purge_sockets: None, bind_hosts: None });
             // SAFETY: a plain system call. Nothing of this copy of the test is to be dropped.
             unsafe { libc::_exit(status) }
         }

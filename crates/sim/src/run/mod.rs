@@ -130,7 +130,7 @@ impl Run<'_> {
             }
             self.now = self.now.max(at);
             // At one instant what is under way arrives before anybody loses patience, and both before the next fault.
-            if let Some((node, datagram)) = self.wire.poll(self.now) {
+            if let Some((node, datagram)) = self.wire.poll(self.now, self.plan) {
                 self.hosts[node.index()].receive(self.now, datagram);
                 self.attend(node);
             } else if let Some((_, node)) = self.timers.pop(self.now) {
@@ -185,6 +185,7 @@ impl Run<'_> {
     }
 
     fn end(&mut self, node: NodeId, status: ExitStatus) {
+        self.wire.set_forwarding(node, false);
         self.hosts[node.index()].kill();
         self.timers.cancel(node);
         self.scenario.handle(self.now, Input::Exited { node, status });
@@ -235,6 +236,7 @@ impl Run<'_> {
         match self.cast.start(self.plan, node, &host.disk, self.now) {
             Ok(program) => {
                 host.start(program);
+                self.wire.set_forwarding(node, self.plan.node(node).is_router());
                 self.scenario.handle(self.now, Input::Started { node });
                 if self.plan.node(node).ready == Ready::Started {
                     self.scenario.handle(self.now, Input::Ready { node });
@@ -253,11 +255,14 @@ impl Run<'_> {
 
     fn pause(&mut self, node: NodeId) {
         self.hosts[node.index()].pause();
+        self.wire.set_forwarding(node, false);
         self.set_timer(node);
     }
 
     fn resume(&mut self, node: NodeId) {
         self.hosts[node.index()].resume(self.now);
+        let forwards = self.plan.node(node).is_router() && self.hosts[node.index()].is_alive();
+        self.wire.set_forwarding(node, forwards);
         self.attend(node);
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Wire {
     /// For each node its ports, in the order of its interfaces: (network, port).
     ports: Vec<Vec<(usize, PortId)>>,
     places: BTreeMap<IpAddr, (NodeId, usize)>,
+    /// By node: whether it forwards what is for others.
+    forwards: Vec<bool>,
     fragmented: u64,
     reassembling: Vec<VecDeque<(u64, u32)>>,
 }
@@ -49,6 +51,16 @@ enum Packet {
         of: u32,
         datagram: Rc<Datagram>,
     },
+}
+
+impl Packet {
+    /// Whom it is for.
+    fn to(&self) -> SocketAddr {
+        match self {
+            Packet::Whole(datagram) => datagram.to,
+            Packet::Fragment { datagram, .. } => datagram.to,
+        }
+    }
 }
 
 /// The packets that a datagram of so many bytes of payload becomes, and their Ethernet bytes together.
@@ -93,8 +105,8 @@ impl Wire {
             }
             ports.push(own);
         }
-        let mut wire =
-            Wire { segments, fragmented: 0, reassembling: vec![VecDeque::new(); ports.len()], ports, places };
+        let (forwards, reassembling) = (vec![false; ports.len()], vec![VecDeque::new(); ports.len()]);
+        let mut wire = Wire { segments, forwards, fragmented: 0, reassembling, ports, places };
         for pair in plan.pairs() {
             for (from, to) in wire.shared(pair.from, pair.to) {
                 wire.segments[from.0].network.set_pair(from.1, to, &pair.link);
@@ -127,12 +139,39 @@ impl Wire {
             let from = SocketAddr::new(plan.node(node).interfaces[interface].address, from_port);
             return self.emit(now, segment, port, To::Flood, Datagram { from, to, content });
         }
-        let Some((target, interface)) = self.places.get(&to.ip()).copied() else { return };
-        let (segment, target_port) = self.ports[target.index()][interface];
-        let Some(interface) = own.iter().position(|(other, _)| *other == segment) else { return };
-        let port = own[interface].1;
+        let Some((interface, next)) = self.next(plan, node, to.ip()) else { return };
+        let (segment, port) = own[interface];
         let from = SocketAddr::new(plan.node(node).interfaces[interface].address, from_port);
-        self.emit(now, segment, port, To::Port(target_port), Datagram { from, to, content });
+        self.emit(now, segment, port, To::Port(next), Datagram { from, to, content });
+    }
+
+    /// By which of its interfaces a node sends what is for `address`, and to which port of that network.
+    fn next(&self, plan: &Plan, node: NodeId, address: IpAddr) -> Option<(usize, PortId)> {
+        let (target, interface) = self.places.get(&address).copied()?;
+        let (segment, target_port) = self.ports[target.index()][interface];
+        let own = &self.ports[node.index()];
+        if let Some(interface) = own.iter().position(|(other, _)| *other == segment) {
+            return Some((interface, target_port));
+        }
+        let route = plan.node(node).routes.iter().find(|route| route.to.index() == segment)?;
+        let (network, _) = own[route.interface];
+        let (_, gateway) = self.ports[route.via.index()].iter().find(|(other, _)| *other == network)?;
+        Some((route.interface, *gateway))
+    }
+
+    /// From now on a node forwards what is for others, or drops it.
+    pub(super) fn set_forwarding(&mut self, node: NodeId, on: bool) {
+        self.forwards[node.index()] = on;
+    }
+
+    /// A node has got a packet that is for another one.
+    fn forward(&mut self, now: Time, plan: &Plan, node: NodeId, size: WireSize, packet: Packet) {
+        if !self.forwards[node.index()] {
+            return;
+        }
+        let Some((interface, next)) = self.next(plan, node, packet.to().ip()) else { return };
+        let (segment, port) = self.ports[node.index()][interface];
+        self.segments[segment].network.send(now, port, To::Port(next), size, packet);
     }
 
     fn emit(&mut self, now: Time, segment: usize, port: PortId, to: To, datagram: Datagram) {
@@ -163,7 +202,7 @@ impl Wire {
     }
 
     /// The next datagram that has reached a node by `now`.
-    pub(super) fn poll(&mut self, now: Time) -> Option<(NodeId, Datagram)> {
+    pub(super) fn poll(&mut self, now: Time, plan: &Plan) -> Option<(NodeId, Datagram)> {
         loop {
             let due = |segment: &Segment| segment.network.deadline().filter(|at| *at <= now);
             let (_, index) = self.segments.iter().enumerate().filter_map(|(at, one)| Some((due(one)?, at))).min()?;
@@ -174,6 +213,10 @@ impl Wire {
                 continue;
             }
             let (node, _) = segment.nodes[delivery.to.index()];
+            if !self.is_own(node, delivery.payload.to().ip()) {
+                self.forward(now, plan, node, delivery.size, delivery.payload);
+                continue;
+            }
             match delivery.payload {
                 Packet::Whole(datagram) => return Some((node, datagram)),
                 Packet::Fragment { number, of, datagram } => {

@@ -1,6 +1,7 @@
 //! `testbed plan`: what would be built, and why so.
 
 mod memory;
+mod routes;
 
 use fabric::Offload;
 use link::{Burst, HalfLink, Queue};
@@ -50,6 +51,10 @@ fn describe(plan: &Plan) -> String {
             [ends, half(&pair.link, None)]
         });
         aligned(&mut text, pairs.collect());
+    }
+    if plan.is_routed() {
+        text.push_str("\nroutes\n");
+        aligned(&mut text, routes::rows(plan));
     }
     let memory = memory::lines(plan);
     section(&mut text, "memory", memory.iter());

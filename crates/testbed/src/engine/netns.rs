@@ -51,7 +51,7 @@ pub(super) fn run(plan: Plan, directory: RunDirectory, about: About, show: Show)
 
 /// What happens in the sandbox. Up to the spawner's start there must be no thread.
 fn inside(sandbox: Sandbox, plan: Plan, directory: RunDirectory, about: About, show: Show) -> anyhow::Result<Verdict> {
-    sandbox.hosts(&conductor::launch::hosts(&plan)).context("no private /etc/hosts")?;
+    sandbox.hosts(&conductor::hosts::common(&plan)).context("no private /etc/hosts")?;
     let spawner = spawner::start(&sandbox, WORKERS, node_main)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let (live, view) = show_live(show)?;
@@ -85,6 +85,7 @@ fn node_main(start: NodeStart) -> i32 {
         name: start.name,
         control: start.control,
         purge_sockets: Some(purge_sockets),
+        bind_hosts: Some(fabric::bind_hosts),
     })
 }
 

@@ -8,7 +8,7 @@ use link::{HalfLink, Profile};
 use machine::{Rate, Ratio, Seed, Span};
 use serde::{Serialize, Serializer};
 
-use super::{FileId, NetworkId, NodeId};
+use super::{FileId, NetworkId, NodeId, Route};
 
 /// One node: a program in namespaces of its own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +26,9 @@ pub struct Node {
     pub ready: Ready,
     /// Its interfaces, `eth0` first.
     pub interfaces: Vec<Interface>,
+    /// The ways to networks that it is not on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// Extra environment of the program.
     pub env: BTreeMap<String, String>,
     /// Files put into its disk before its first start: name there → file.
@@ -105,6 +108,8 @@ pub enum Role {
         /// File name in its disk.
         out: String,
     },
+    /// Forwards between its networks, for as long as its program runs.
+    Router,
 }
 
 /// How a sender brings a file to several receivers.
@@ -139,6 +144,13 @@ pub enum SegmentTimeout {
     Shared(Span),
 }
 
+impl Node {
+    /// Whether it forwards between its networks.
+    pub fn is_router(&self) -> bool {
+        self.program == Program::Role(Role::Router)
+    }
+}
+
 impl Role {
     /// The name of the role, which is also the name of its program.
     pub fn name(&self) -> &'static str {
@@ -148,6 +160,7 @@ impl Role {
             Role::Downloader { .. } => "downloader",
             Role::P2mpSender { .. } => "p2mp-sender",
             Role::P2mpReceiver { .. } => "p2mp-receiver",
+            Role::Router => "router",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::names::Directory;
 use super::patterns::parse_condition;
 use crate::findings::Findings;
 use crate::plan::{
-    Action, Event, File, FileId, FileSource, Interface, Network, NodeId, Program, Role, TransferMode, Trigger,
+    Action, Event, File, FileId, FileSource, Interface, Network, NodeId, Program, Role, TransferMode, Trigger, Ways,
 };
 use crate::source::Place;
 use crate::spec::{EventSpec, LinkSpec, Spec};
@@ -29,6 +29,7 @@ pub(super) struct Ground<'a, 's> {
     pub(super) programs: &'a [Option<Program>],
     pub(super) networks: &'a [Network],
     pub(super) interfaces: &'a [Vec<Interface>],
+    pub(super) ways: &'a Ways<'a>,
     pub(super) timeout: Span,
 }
 

@@ -6,8 +6,9 @@ use link::Profile;
 
 use super::events::{Ground, base, touched};
 use super::links::{check_change, check_complete};
+use super::routes::way_around;
 use crate::findings::Findings;
-use crate::plan::{Action, NetworkId, NodeId};
+use crate::plan::{Action, NetworkId, NodeId, Program, Role};
 use crate::spec::{EventSpec, LinkOn, LinkSpec, LinkTarget, Names, SignalSpec};
 use crate::yaml::{At, listed};
 
@@ -88,6 +89,16 @@ pub(super) fn resolve_partition(
             }
         }
         parts.push(nodes);
+    }
+    let is_router = |node: NodeId| matches!(ground.programs[node.index()], Some(Program::Role(Role::Router)));
+    if let Some((from, to, over)) = way_around(&parts, ground.ways, ground.interfaces, is_router) {
+        let name = |node: NodeId| ground.names.name(node);
+        let over: Vec<&str> = over.into_iter().map(name).collect();
+        let message =
+            format!("`{}` still reaches `{}` over {}, which the lists leave out", name(from), name(to), listed(&over));
+        let help = "a partition acts between neighbours: put the routers into the lists, each on its side";
+        findings.invalid_but(lists.place, message, help);
+        return None;
     }
     Some(Action::Partition(parts))
 }

@@ -10,6 +10,7 @@ mod networks;
 mod nodes;
 mod order;
 mod patterns;
+mod routes;
 
 use link::HalfLink;
 use machine::{Seed, Size, Span};
@@ -20,7 +21,7 @@ pub use self::medium::NetemSupport;
 use self::names::{Directory, check_name, check_names};
 use crate::diagnostic::Diagnostics;
 use crate::findings::Findings;
-use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program};
+use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program, Ways};
 use crate::source::Source;
 use crate::spec::Spec;
 use crate::sweep;
@@ -79,7 +80,10 @@ fn resolve_all(spec: &Spec, overrides: &Overrides, findings: &mut Findings<'_>) 
     let names = Directory::new(spec, findings)?;
     let programs = nodes::resolve_programs(&names, findings);
     let (mut networks, interfaces) = networks::resolve_networks(spec, &names, findings);
-    nodes::check_reachable(&names, &programs, &interfaces, findings);
+    let is_router = routes::routers(&names, &programs, &networks, &interfaces, findings);
+    let routes = routes::compute(&networks, &interfaces, &is_router);
+    let ways = Ways::new(interfaces.iter().zip(&routes).map(|(interfaces, routes)| (&interfaces[..], &routes[..])));
+    nodes::check_reachable(&names, &programs, &interfaces, &ways, findings);
     let order = order::resolve_order(&programs, &names, findings);
     let pairs = resolve_pairs(spec, &names, &interfaces, findings);
     let ground = Ground {
@@ -89,6 +93,7 @@ fn resolve_all(spec: &Spec, overrides: &Overrides, findings: &mut Findings<'_>) 
         programs: &programs,
         networks: &networks,
         interfaces: &interfaces,
+        ways: &ways,
         timeout,
     };
     let (events, changes) = resolve_events(&ground, findings);
@@ -98,7 +103,7 @@ fn resolve_all(spec: &Spec, overrides: &Overrides, findings: &mut Findings<'_>) 
     let shaped =
         medium::Shaped { node_names: &node_names, interfaces: &interfaces, pairs: &pairs, events: &events, record };
     medium::choose_media(spec, &mut networks, &shaped, overrides.netem, findings);
-    let nodes = nodes::assemble(seed, &names, programs, order, interfaces, findings);
+    let nodes = nodes::assemble(seed, &names, programs, order, interfaces.into_iter().zip(routes), findings);
     sweep::check(spec, findings);
     let name = spec.name.value.clone();
     Some(Plan { name, seed, timeout, files, networks, nodes: nodes?, pairs, events, expectations, record, changes })
@@ -192,7 +197,8 @@ fn resolve_pairs(
             }
             if !nodes::share_a_network(from, to, interfaces) {
                 let message = format!("`{}` and `{}` are on no network together", names.name(from), names.name(to));
-                findings.invalid(pair.place, message);
+                let help = "a pair is between neighbours; over routers, impair the link of one of these";
+                findings.invalid_but(pair.place, message, help);
                 break;
             }
             pairs.push(Pair { from, to, link: link.clone() });

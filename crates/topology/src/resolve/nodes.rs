@@ -9,7 +9,7 @@ use super::order::referred;
 use super::patterns::{check_regex, parse_pattern};
 use super::{Programs, speaks_for_entry};
 use crate::findings::Findings;
-use crate::plan::{FileId, Interface, Node, NodeId, Program, Ready};
+use crate::plan::{FileId, Interface, Node, NodeId, Program, Ready, Role, Route, TransferMode, Ways};
 use crate::roles::check_path;
 use crate::spec::{CommonSpec, ReadySpec};
 use crate::yaml::At;
@@ -42,23 +42,36 @@ pub(super) fn share_a_network(a: NodeId, b: NodeId, interfaces: &[Vec<Interface>
     a.iter().any(|one| b.iter().any(|other| other.network == one.network))
 }
 
-/// Refuses roles that refer to nodes which they cannot reach.
+/// Refuses roles that refer to nodes which they cannot reach, or not in the way that they are told to.
 pub(super) fn check_reachable(
     names: &Directory<'_>,
     programs: &[Option<Program>],
     interfaces: &[Vec<Interface>],
+    ways: &Ways<'_>,
     findings: &mut Findings<'_>,
 ) {
     for (node, program) in names.ids().zip(programs).filter(|(node, _)| speaks_for_entry(*node, names)) {
         let others = program.iter().flat_map(referred);
         let placed = |node: &NodeId| !interfaces[node.index()].is_empty();
-        let far = others.filter(placed).find(|other| placed(&node) && !share_a_network(node, *other, interfaces));
-        if let Some(far) = far {
-            let entry = names.entry(node);
-            let message = format!("`{}` and `{}` are on no network together", names.name(node), names.name(far));
-            findings.invalid_but(entry.place, message, "routers between networks are not supported yet");
+        let others: Vec<NodeId> = others.filter(placed).filter(|_| placed(&node)).collect();
+        let (entry, name) = (names.entry(node), names.name(node));
+        if let Some(far) = others.iter().find(|other| ways.nearest(node, **other).is_none()) {
+            let far = names.name(*far);
+            let message = format!("`{name}` and `{far}` are on no network together, and no router joins theirs");
+            findings.invalid_but(entry.place, message, "add a node with `role: router` that is on both networks");
+            continue;
+        }
+        let beyond = others.iter().find(|other| !share_a_network(node, **other, interfaces));
+        if let (Some(beyond), true) = (beyond, program.as_ref().is_some_and(insists_on_multicast)) {
+            let message =
+                format!("`{name}` sends to a group, and a router is between it and `{}`", names.name(*beyond));
+            findings.invalid_but(entry.place, message, "routers forward no multicast; leave `multicast` out");
         }
     }
+}
+
+fn insists_on_multicast(program: &Program) -> bool {
+    matches!(program, Program::Role(Role::P2mpSender { mode: TransferMode::Fast { multicast: Some(true), .. }, .. }))
 }
 
 /// Puts the nodes together. `None` after a finding about a program.
@@ -67,12 +80,12 @@ pub(super) fn assemble(
     names: &Directory<'_>,
     programs: Programs,
     order: Vec<Vec<NodeId>>,
-    interfaces: Vec<Vec<Interface>>,
+    places: impl Iterator<Item = (Vec<Interface>, Vec<Route>)>,
     findings: &mut Findings<'_>,
 ) -> Option<Vec<Node>> {
     let mut nodes: Vec<Node> = Vec::with_capacity(programs.len());
     let mut complete = true;
-    for (((id, program), after), interfaces) in names.ids().zip(programs).zip(order).zip(interfaces) {
+    for (((id, program), after), (interfaces, routes)) in names.ids().zip(programs).zip(order).zip(places) {
         let name = names.name(id).to_owned();
         let common = &names.spec(id).common;
         let mut silent = Findings::silent();
@@ -98,6 +111,7 @@ pub(super) fn assemble(
             after,
             ready,
             interfaces,
+            routes,
             env,
             files,
             root,

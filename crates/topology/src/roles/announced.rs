@@ -71,14 +71,3 @@ impl P2pDownloader {
         None
     }
 }
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Router {}
-
-impl Router {
-    pub(super) fn announce(&self, place: Place, findings: &mut Findings<'_>) -> Option<Program> {
-        findings.not_yet(place, "role `router`");
-        None
-    }
-}

@@ -8,16 +8,18 @@ mod downloader;
 mod file_server;
 mod p2mp_receiver;
 mod p2mp_sender;
+mod router;
 mod run;
 
 use serde::Serialize;
 
-pub(crate) use self::announced::{P2pDownloader, Peer, Router, Tracker};
+pub(crate) use self::announced::{P2pDownloader, Peer, Tracker};
 pub(crate) use self::check_server::CheckServer;
 pub(crate) use self::downloader::Downloader;
 pub(crate) use self::file_server::FileServer;
 pub(crate) use self::p2mp_receiver::P2mpReceiver;
 pub(crate) use self::p2mp_sender::P2mpSender;
+pub(crate) use self::router::Router;
 pub(crate) use self::run::Run;
 use crate::findings::Findings;
 use crate::plan::Program;
@@ -174,7 +176,7 @@ impl RoleSpec {
             RoleSpec::Tracker(role) => role.announce(place, names, findings),
             RoleSpec::Peer(role) => role.announce(place, names, findings),
             RoleSpec::P2pDownloader(role) => role.announce(place, names, findings),
-            RoleSpec::Router(role) => role.announce(place, findings),
+            RoleSpec::Router(role) => Some(Program::Role(role.resolve())),
         }
     }
 }
