@@ -153,12 +153,15 @@ fn decided(plan: &Plan, sent: &BTreeMap<u64, (usize, Packet)>) -> BTreeSet<Fate>
 }
 
 /// Given the arrivals that the relay has recorded, the model with the same seed decides what the relay did: for every packet
-/// when it arrived, where and why it was dropped, which of its bits were flipped, and whether it came twice.
+/// when it arrived, where and why it was dropped, which of its bits were flipped, and whether it came twice. And so although
+/// links were measured before: probes take no draws from those that come later.
 #[test]
 fn the_model_decides_again_what_the_relay_has_recorded() {
     let place = Place::new();
     let run = record(&place, "everything", EVERYTHING);
     let plan = plan(EVERYTHING);
+    let measured = run.state().measurements;
+    assert!(measured.len() >= 3 && measured.iter().any(|link| link.sent > 0), "{measured:#?}");
     let (sent, mut recorded) = recorded(&captures(&run, &plan));
     assert_eq!(recording(&run).unrecorded, 0, "{:?}", recording(&run));
     let mut decided = decided(&plan, &sent);

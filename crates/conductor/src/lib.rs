@@ -6,8 +6,10 @@
 //! * [`netns`]: the engine on network namespaces: fabric and node inits as one thing to command.
 //! * [`hosts`]: names: what each node's `/etc/hosts` says of the others.
 //! * [`launch`]: what is started in a node, in which environment.
+//! * `calibration`: links measured before the first node starts, in the words of the log.
 //! * [`lag`]: how late this machine's timers are, and when that makes a result worthless.
 
+mod calibration;
 pub mod directory;
 pub mod files;
 pub mod hosts;

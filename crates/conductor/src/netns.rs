@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use event::{Direction, Lag, LinkCount, Recording};
 use fabric::relay::RelaySnapshot;
-use fabric::{Fabric, NetemCount, RaiseError};
+use fabric::{Extras, Fabric, NetemCount, RaiseError};
+use link::calibration::Depth;
 use machine::Span;
 use nodes::init::lines::LineBuffer;
 use nodes::init::protocol::{self, Command, EncodeError, InitEvent, Notice, Privilege, Start};
-use scenario::{Input, Measurements, Output, Scenario, link_count, pair_counts};
+use scenario::{Calibration, Input, Measurements, Output, Scenario, link_count, pair_counts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use topology::Plan;
 use topology::plan::{NodeId, Ready};
 
+use crate::calibration;
 use crate::files::SharedFiles;
 use crate::hosts;
 use crate::lag;
@@ -49,6 +51,8 @@ pub struct Netns {
     /// By node: its own `/etc/hosts`, if the common one says something else.
     hosts: Vec<Option<PathBuf>>,
     run: PathBuf,
+    /// How links are measured, if they are.
+    calibrate: Option<Depth>,
     /// How late the relay had been before t = 0.
     late_before: Span,
     /// Packets that the relay had lost before any program was started. Interfaces come up one after the other, and what the
@@ -67,10 +71,11 @@ impl Netns {
         files: &SharedFiles,
         run: &Path,
         inbox: mpsc::Sender<Input>,
+        calibrate: Option<Depth>,
     ) -> Result<Self, EngineError> {
         let captures = plan.is_recorded().then(|| run.join(event::run_directory::PCAP));
         let hosts = hosts::write(plan, &run.join(event::run_directory::HOSTS)).map_err(EngineError::Hosts)?;
-        let mut fabric = fabric::raise(plan, spawner, captures).await?;
+        let mut fabric = fabric::raise(plan, spawner, Extras { captures, probes: calibrate.is_some() }).await?;
         let mut controls = Vec::with_capacity(plan.nodes().len());
         let mut launches = Vec::with_capacity(plan.nodes().len());
         for raised in fabric.take_nodes() {
@@ -83,12 +88,27 @@ impl Netns {
             let disk = event::run_directory::disk(run, name);
             launches.push(launch::launch(plan, raised.id, files, &disk));
         }
-        let lost_before = match fabric.snapshot().await {
+        let run = run.to_owned();
+        let mut engine =
+            Netns { fabric, controls, launches, hosts, run, calibrate, late_before: Span::ZERO, lost_before: 0 };
+        engine.note_losses().await;
+        Ok(engine)
+    }
+
+    /// Measures what links do. They are as new afterwards.
+    pub async fn calibrate(&mut self, plan: &Plan) -> Calibration {
+        let depth = self.calibrate.unwrap_or(Depth::Quick);
+        let calibration = calibration::calibrate(&mut self.fabric, plan, depth).await;
+        self.note_losses().await;
+        calibration
+    }
+
+    async fn note_losses(&mut self) {
+        self.lost_before = match self.fabric.snapshot().await {
             Ok(Some(snapshot)) => snapshot.own_losses(),
             // A relay that has stopped is found out when the run is measured.
             Ok(None) | Err(_) => 0,
         };
-        Ok(Netns { fabric, controls, launches, hosts, run: run.to_owned(), late_before: Span::ZERO, lost_before })
     }
 
     /// Carries out one output of the scenario; what to tell it if that failed.
@@ -124,7 +144,11 @@ impl Netns {
                 let node = scenario.plan().node_ids().next()?;
                 failed(node, self.fabric.heal(key as u32).await)
             }
-            Output::CompareFile { .. } | Output::Record(_) | Output::Settle | Output::Finished(_) => None,
+            Output::Calibrate
+            | Output::CompareFile { .. }
+            | Output::Record(_)
+            | Output::Settle
+            | Output::Finished(_) => None,
         }
     }
 
@@ -292,7 +316,7 @@ fn failed<T, E: std::error::Error>(node: NodeId, result: Result<T, E>) -> Option
 }
 
 /// An error and its sources in one line.
-fn in_full(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

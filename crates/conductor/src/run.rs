@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use event::{Event, Record, Verdict};
 use fabric::spawner::Spawner;
+use link::calibration::Depth;
 use machine::{Machine, Span, Time};
 use nix::sys::signal::Signal;
-use scenario::{About, Input, Output, Scenario};
+use scenario::{About, Calibration, Input, Output, Scenario};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -28,6 +29,8 @@ pub struct Options {
     pub about: About,
     /// Signals that ask the run to stop: one byte each, its number.
     pub signals: std::os::unix::net::UnixStream,
+    /// How links are measured before nodes start; absent where they are not.
+    pub calibrate: Option<Depth>,
     /// Is shown every record, in order. Called between two steps of the run: must not block.
     pub observe: Box<dyn FnMut(&Record)>,
 }
@@ -68,10 +71,13 @@ const INBOX: usize = 4096;
 /// # Errors
 /// When there can be no verdict because the run could not be built. Whatever was built is gone when this returns.
 pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdict, RunError> {
-    let Options { directory, about, signals, observe } = options;
+    let Options { directory, about, signals, calibrate, observe } = options;
     let mut signals = Signals::listen(signals)?;
     let probe = Probe::start().map_err(|source| RunError::Setup { action: "start the lag probe", source })?;
     let mut scenario = Scenario::new(plan.clone(), about, fabric::clock::now());
+    if calibrate.is_some() {
+        scenario = scenario.calibrated_first();
+    }
     let mut journal = Journal { log: directory.open_log()?, observe };
     // That the run has begun is told before what may take long.
     while let Some(Output::Record(record)) = scenario.poll() {
@@ -92,7 +98,7 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     };
     let (inbox, messages) = mpsc::channel(INBOX);
     let before = fabric::clock::now();
-    let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone()).await?;
+    let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone(), calibrate).await?;
     let raising_took = fabric::clock::now().since(before);
     let run_path = directory.path().to_owned();
     let mut conductor = Conductor { scenario, engine, probe, files, run_path, inbox, messages, first_signal: None };
@@ -178,6 +184,13 @@ impl Conductor {
                             let _cut_short = inbox.blocking_send(Input::FileCompared { expectation, finding });
                         });
                     }
+                    Output::Calibrate => {
+                        // Whoever watches the log may want to know that links stand.
+                        journal.log.flush()?;
+                        if let Some(calibration) = self.calibrate(signals).await {
+                            self.scenario.handle(fabric::clock::now(), Input::Calibrated(calibration));
+                        }
+                    }
                     other => {
                         if let Some(refused) = self.engine.carry_out(&self.scenario, other).await {
                             self.scenario.handle(fabric::clock::now(), refused);
@@ -211,6 +224,27 @@ impl Conductor {
                     let now = fabric::clock::now();
                     self.scenario.advance(now);
                 }
+            }
+        }
+    }
+
+    /// Measures links, unless somebody asks to stop or the run's time is up: then the scenario has been told so.
+    async fn calibrate(&mut self, signals: &mut Signals) -> Option<Calibration> {
+        let Conductor { scenario, engine, first_signal, .. } = self;
+        let plan = scenario.plan().clone();
+        let deadline = scenario.deadline().map(|(at, _)| at);
+        tokio::select! {
+            biased;
+            name = signals.next() => {
+                let now = fabric::clock::now();
+                first_signal.get_or_insert(now);
+                scenario.handle(now, Input::Interrupted { signal: name.to_owned() });
+                None
+            }
+            calibration = engine.calibrate(&plan) => Some(calibration),
+            () = sleep_until(deadline) => {
+                scenario.advance(fabric::clock::now());
+                None
             }
         }
     }

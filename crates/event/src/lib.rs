@@ -4,6 +4,7 @@
 //! * [`node_report`]: what a node's program says on `TESTBED_EVENTS_FD`.
 //! * [`state`]: the fold: a log in, the state of the run out.
 //! * [`account`]: what became of packets from the sender's link to the receiver's program; it always adds up.
+//! * [`measurement`]: what was measured of links before nodes started, beside what was asked for.
 //! * [`verdict`]: PASS, FAIL, INVALID or interrupted, and the exit status of each.
 //! * [`run_directory`]: the names of a run directory's files.
 //!
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod measurement;
 pub mod node_report;
 pub mod record;
 pub mod run_directory;
@@ -25,6 +27,7 @@ pub mod state;
 pub mod verdict;
 
 pub use account::{Discards, LinkAccount};
+pub use measurement::{CalibrationSummary, LinkMeasurement, MeasuredOutcome};
 pub use node_report::{Delivery, NodeReport, Rounds, SourceState, Transferred};
 pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record, Recording};
 pub use state::{ExpectationState, FaultState, NodePhase, NodeState, Progress, RunState, SourceView};

@@ -3,7 +3,7 @@
 use machine::{Seed, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeReport, Verdict};
+use crate::{CalibrationSummary, LinkMeasurement, NodeReport, Verdict};
 
 /// A fact and when it was known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,10 @@ pub enum Event {
         /// How long that took.
         took: Span,
     },
+    /// What one half link does was measured, before any node started.
+    LinkMeasured(LinkMeasurement),
+    /// Links were measured; they are as new afterwards.
+    LinksCalibrated(CalibrationSummary),
     /// A program was started in a node.
     NodeStarted {
         /// The node.

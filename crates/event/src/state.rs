@@ -6,8 +6,8 @@ use machine::{Rate, Seed, Span};
 
 use crate::account::Discards;
 use crate::{
-    EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, NodeReport, Record, Recording, SourceState,
-    Verdict,
+    CalibrationSummary, EndCause, Event, ExitStatus, Lag, LinkCount, LinkMeasurement, NetworkInfo, NodeInfo,
+    NodeReport, Record, Recording, SourceState, Verdict,
 };
 
 /// What is known of a run after some of its log.
@@ -31,6 +31,10 @@ pub struct RunState {
     pub repeat: String,
     /// How long building took.
     pub raised_in: Option<Span>,
+    /// What was measured of links before nodes started.
+    pub measurements: Vec<LinkMeasurement>,
+    /// How that was done; absent where links were not measured.
+    pub calibration: Option<CalibrationSummary>,
     /// Of the newest record, since the run began.
     pub now: Span,
     /// t = 0, since the run began.
@@ -253,6 +257,8 @@ impl RunState {
                     .collect();
             }
             Event::FabricRaised { took } => self.raised_in = Some(*took),
+            Event::LinkMeasured(measurement) => self.measurements.push(measurement.clone()),
+            Event::LinksCalibrated(summary) => self.calibration = Some(summary.clone()),
             Event::AllStarted => self.started_at = Some(at),
             Event::NodeStarted { node, incarnation } => self.with_node(node, |node| node.start(*incarnation)),
             Event::NodeStartFailed { node, .. } => {

@@ -118,7 +118,7 @@ fn fabric_up(sandbox: &Sandbox, count: usize, shaper: &str, workers: usize) -> D
     let spawner = spawner::start(sandbox, workers, node_main).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let start = Instant::now();
-    let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, None)).unwrap();
+    let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, fabric::Extras::default())).unwrap();
     let nodes = fabric.take_nodes();
     for node in &nodes {
         (&node.control).read_exact(&mut [0]).unwrap();

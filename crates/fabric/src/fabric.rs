@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use topology::Plan;
 use topology::plan::NodeId;
 
+use crate::calibration::Probe;
 use crate::clock;
 use crate::netlink::{Batch, KeptNetem, Netlink, Refusal};
 use crate::relay::{CaptureSummary, Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
@@ -30,6 +31,7 @@ use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
 pub use counts::NetemCount;
 pub use layout::Offload;
+pub(crate) use layout::near_index;
 use layout::{Kernel, Layout, Port};
 pub use shapers::{DropReasons, NotKept};
 use shapers::{ShapedHalves, Shapers};
@@ -39,9 +41,22 @@ use shapers::{ShapedHalves, Shapers};
 pub struct Fabric {
     nodes: Vec<RaisedNode>,
     ports: Vec<Vec<Port>>,
+    /// The first process of each node, in the plan's order.
+    pub(crate) pids: Vec<Pid>,
+    /// Interfaces for measuring links, until that is done.
+    pub(crate) probes: Vec<Probe>,
     relay: Option<RelayHandle>,
     shapers: Shapers,
     hub: Netlink,
+}
+
+/// What a fabric has beside what its plan asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The folder in which the packets of all networks that the relay carries are recorded.
+    pub captures: Option<PathBuf>,
+    /// Whether there is what links can be [measured](Fabric::calibrate) with.
+    pub probes: bool,
 }
 
 /// A node whose links carry packets and whose `node_main` runs.
@@ -130,12 +145,11 @@ pub fn offloads(plan: &Plan) -> Vec<Vec<Offload>> {
 
 /// Raises all networks and nodes of `plan`. To be called in the sandbox, in its network namespace.
 ///
-/// The packets of all networks that the relay carries are recorded in the folder `captures`, if there is one.
-///
 /// When this fails, what was made is undone in reverse order, and every failure is told.
-pub async fn raise(plan: &Plan, spawner: Spawner, captures: Option<PathBuf>) -> Result<Fabric, RaiseError> {
-    let Layout { bridges, orders, ports, mut relay, shapers } = Layout::of(plan, spawner.hub(), this_kernel());
-    relay.capture = captures;
+pub async fn raise(plan: &Plan, spawner: Spawner, extras: Extras) -> Result<Fabric, RaiseError> {
+    let layout = Layout::of(plan, spawner.hub(), this_kernel(), extras.probes);
+    let Layout { bridges, orders, ports, mut relay, shapers, probes } = layout;
+    relay.capture = extras.captures;
     let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
     let (make, delete) = layout::bridge_batches(&bridges);
     if let Err(refusal) = hub.apply(make.bytes(), make.len()) {
@@ -191,7 +205,8 @@ pub async fn raise(plan: &Plan, spawner: Spawner, captures: Option<PathBuf>) -> 
         }
     }
     if failures.is_empty() {
-        return Ok(Fabric { nodes, ports, relay, shapers, hub });
+        let pids = nodes.iter().map(|node| node.pid).collect();
+        return Ok(Fabric { nodes, ports, pids, probes, relay, shapers, hub });
     }
     drop(relay);
     end_all_processes();
@@ -253,6 +268,22 @@ impl Fabric {
             relay.heal(PartitionKey(u64::from(key)))?;
         }
         Ok(())
+    }
+
+    /// From now on links are as new: nothing is in them, nothing was drawn or counted. Probes have no place any more.
+    pub(crate) fn renew_links(&mut self) -> Result<(), LinkError> {
+        self.probes.clear();
+        if let Some(relay) = &self.relay {
+            relay.end_calibration()?;
+        }
+        if self.shapers.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.shapers.renew(&mut batch);
+        self.apply(&batch)?;
+        let kept = self.netems()?;
+        self.shapers.not_kept(&kept).pop().map_or(Ok(()), |not_kept| Err(LinkError::Netem(not_kept)))
     }
 
     /// From now on all traces of links are at their beginning: for t = 0.

@@ -4,6 +4,7 @@
 //! * [`sandbox`]: the process that everything of a run lives in and dies with.
 //! * [`spawner`]: processes that make nodes.
 //! * [`fabric`]: all networks and nodes of a plan, raised, changed and lowered.
+//! * [`calibration`]: links measured before nodes start.
 //! * [`relay`]: the user-space switch that drives the link model.
 //! * [`netem`]: the kernel's queueing discipline that mirrors the link model, where the kernel has it.
 //! * [`purge`]: ends the connections that a dead machine would not have.
@@ -21,7 +22,7 @@
 //!     let spawner = fabric::spawner::start(&sandbox, 2, node_main).expect("the sandbox may fork");
 //!     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 //!     runtime.block_on(async {
-//!         let mut fabric = fabric::raise(&plan, spawner, None).await.expect("the plan fits this machine");
+//!         let mut fabric = fabric::raise(&plan, spawner, fabric::Extras::default()).await.expect("the plan fits this machine");
 //!         let nodes = fabric.take_nodes();
 //!         assert_eq!(nodes.len(), plan.nodes().len());
 //!         fabric.lower().await.expect("the relay ran to the end");
@@ -31,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod calibration;
 pub mod clock;
 pub mod fabric;
 pub mod netem;
@@ -44,7 +46,8 @@ mod namespace;
 mod netlink;
 
 pub use fabric::{
-    DropReasons, Fabric, LinkError, NetemCount, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode, offloads, raise,
+    DropReasons, Extras, Fabric, LinkError, NetemCount, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode,
+    offloads, raise,
 };
 pub use netlink::QueueWork;
 pub use purge::{PurgeError, purge_sockets};

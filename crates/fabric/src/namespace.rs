@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -121,6 +121,26 @@ pub(crate) fn own_network() -> io::Result<OwnedFd> {
 /// Moves the calling thread into a network namespace.
 pub(crate) fn enter_network(namespace: impl AsFd) -> Result<(), Errno> {
     setns(namespace, CloneFlags::CLONE_NEWNET)
+}
+
+/// Moves the calling thread into the network namespace of a process.
+pub(crate) fn enter_network_of(process: Pid) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
+    if descriptor >= 0 {
+        // SAFETY: the descriptor is new and owned by nobody else.
+        let process = unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) };
+        if enter_network(process).is_ok() {
+            return Ok(());
+        }
+    }
+    // Before Linux 5.8 only a file names a namespace.
+    Ok(enter_network(File::open(format!("/proc/{process}/ns/net"))?)?)
+}
+
+/// Moves the calling thread into a new network namespace.
+pub(crate) fn leave_network() -> Result<(), Errno> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET)
 }
 
 /// Writes a file of `/proc` in one system call, as the kernel wants it.

@@ -29,7 +29,13 @@ fn start(nodes: &[&Node], up: HalfLink, offload: bool) -> RelayHandle {
     let profile = Profile { up, down: HalfLink::default() };
     let ports = nodes.iter().map(|node| node.port(profile.clone(), offload)).collect();
     let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new() }];
-    let config = RelayConfig { networks, seed: Seed::new(1), memory: RelayConfig::DEFAULT_MEMORY, capture: None };
+    let config = RelayConfig {
+        networks,
+        seed: Seed::new(1),
+        memory: RelayConfig::DEFAULT_MEMORY,
+        capture: None,
+        probes: Vec::new(),
+    };
     Relay::start(config).expect("packet sockets are open in a namespace of one's own")
 }
 

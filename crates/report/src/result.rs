@@ -44,6 +44,8 @@ pub fn result_json(state: &RunState) -> Value {
             "found": expectation.found,
         })).collect::<Vec<_>>(),
         "links": state.accounts().map(|account| link_json(&account)).collect::<Vec<_>>(),
+        "calibration": state.calibration,
+        "measurements": state.measurements,
         "recording": state.recording,
         "lag": state.lags.iter().map(|(of, lag)| (of.clone(), json!({
             "p50_s": lag.p50.as_secs_f64(),

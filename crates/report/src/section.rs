@@ -1,6 +1,7 @@
 //! The final report's tables, before they become text or Markdown.
 
 mod links;
+mod measurements;
 mod nodes;
 
 use std::borrow::Cow;
@@ -47,6 +48,7 @@ pub(crate) fn sections(state: &RunState) -> Vec<Section> {
         sources(state),
         faults(state),
         expectations(state),
+        measurements::section(state),
         links::section(state),
         recording(state),
         timers(state),

@@ -101,7 +101,7 @@ impl Scenario {
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.stage = Stage::Settling;
         self.outputs.push_back(Output::Settle);
     }
@@ -145,7 +145,7 @@ impl Scenario {
             [] => format!("timeout: {timeout} passed"),
             _ => format!("timeout: {timeout} passed; {}", unended.join(", ")),
         });
-        if self.stage == Stage::Raising {
+        if matches!(self.stage, Stage::Raising | Stage::Calibrating) {
             self.stage = Stage::Running;
         }
         self.conclude(now);

@@ -12,6 +12,7 @@
 //! time.
 #![forbid(unsafe_code)]
 
+mod calibration;
 mod ending;
 pub mod expectation;
 mod faults;
@@ -22,4 +23,4 @@ pub mod vocabulary;
 
 pub use expectation::FileFinding;
 pub use scenario::Scenario;
-pub use vocabulary::{About, Input, Measurements, Output, Why, link_count, pair_counts};
+pub use vocabulary::{About, Calibration, Input, Measurements, Output, Why, link_count, pair_counts};

@@ -14,7 +14,7 @@ use crate::vocabulary::{About, Input, Output, Why};
 
 /// A run of a plan, from the standing fabric to the verdict.
 ///
-/// Calls come in this order: [`Input::Raised`] once; then whatever the engine sees, until [`Output::Settle`]; then
+/// Calls come in this order: [`Input::Raised`] once, [`Input::Calibrated`] after [`Output::Calibrate`]; then whatever the engine sees, until [`Output::Settle`]; then
 /// [`Input::Exited`] of every node that was alive and [`Input::Measured`]; [`Output::Finished`] is the last output.
 /// Outputs are to be carried out in order, each before the next: a crash is [`Output::Cut`], then [`Output::Kill`].
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Scenario {
     pub(crate) began: Time,
     pub(crate) started: Option<Time>,
     pub(crate) stage: Stage,
+    /// Whether links are measured first.
+    calibrates: bool,
     pub(crate) nodes: Vec<Lifecycle>,
     /// Start order: for each node those that it still waits for.
     pub(crate) awaited: Vec<Vec<NodeId>>,
@@ -46,6 +48,7 @@ pub struct Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Raising,
+    Calibrating,
     Running,
     Comparing,
     Settling,
@@ -68,6 +71,7 @@ impl Scenario {
             began: now,
             started: None,
             stage: Stage::Raising,
+            calibrates: false,
             nodes: vec![Lifecycle::default(); nodes],
             awaited: plan.nodes().iter().map(|node| node.after.clone()).collect(),
             ready_logs: ready_logs.collect(),
@@ -88,6 +92,13 @@ impl Scenario {
         let began = scenario.began_event(about);
         scenario.record(now, began);
         scenario
+    }
+
+    /// The same, with links measured before the first node starts.
+    #[must_use]
+    pub fn calibrated_first(mut self) -> Self {
+        self.calibrates = true;
+        self
     }
 
     /// Whether the lines that `node` prints are needed.
@@ -158,6 +169,11 @@ impl Scenario {
     }
 
     // Start order.
+
+    pub(crate) fn begin_to_start(&mut self, now: Time) {
+        self.stage = Stage::Running;
+        self.start_those_that_can(now);
+    }
 
     fn start_those_that_can(&mut self, now: Time) {
         for node in self.plan.node_ids() {
@@ -346,11 +362,17 @@ impl Machine for Scenario {
     fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Raised { took } if self.stage == Stage::Raising => {
-                self.stage = Stage::Running;
                 self.record(now, Event::FabricRaised { took });
-                self.start_those_that_can(now);
+                if self.calibrates {
+                    self.stage = Stage::Calibrating;
+                    self.outputs.push_back(Output::Calibrate);
+                } else {
+                    self.begin_to_start(now);
+                }
             }
             Input::Raised { .. } => {}
+            Input::Calibrated(calibration) if self.stage == Stage::Calibrating => self.calibrated(now, calibration),
+            Input::Calibrated(_) => {}
             Input::Started { node } => self.node_started(now, node),
             Input::StartFailed { node, why } => self.node_start_failed(now, node, why),
             Input::Ready { node } => self.node_ready(now, node),

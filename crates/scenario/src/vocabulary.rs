@@ -1,6 +1,8 @@
 //! What goes into a scenario and what it wants done.
 
-use event::{Direction, ExitStatus, Lag, LinkCount, NodeReport, Record, Recording, Verdict};
+use event::{
+    CalibrationSummary, Direction, ExitStatus, Lag, LinkCount, LinkMeasurement, NodeReport, Record, Recording, Verdict,
+};
 use link::{HalfCounters, NetworkCounters, Profile};
 use machine::Span;
 use topology::plan::{FileId, NodeId};
@@ -30,6 +32,8 @@ pub enum Input {
         /// How long that took.
         took: Span,
     },
+    /// The answer to [`Output::Calibrate`].
+    Calibrated(Calibration),
     /// The program runs.
     Started {
         /// Where.
@@ -98,6 +102,15 @@ pub enum Input {
     },
 }
 
+/// What measuring links before the start of any node has found.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// Each half link that impairs anything, and each pair.
+    pub links: Vec<LinkMeasurement>,
+    /// How that was done.
+    pub summary: CalibrationSummary,
+}
+
 /// What the engine has measured of itself in the run.
 #[derive(Clone, Debug, Default)]
 pub struct Measurements {
@@ -145,6 +158,8 @@ pub fn pair_counts(network: &NetworkCounters) -> impl Iterator<Item = LinkCount>
 /// What a run wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// Measure what links do, and make them as new afterwards. Nothing is started before the answer.
+    Calibrate,
     /// Start the node's program.
     Start {
         /// Where.

@@ -77,6 +77,7 @@ impl Engine {
                     }
                     self.log.push(event);
                 }
+                Output::Calibrate => panic!("nobody asked for it"),
                 Output::Start { node, incarnation } => {
                     assert_ne!(self.running.get(&node), Some(&true), "started while it runs");
                     self.running.insert(node, true);

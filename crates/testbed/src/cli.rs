@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use link::calibration::Depth;
 use machine::Seed;
 use topology::Setting;
 
@@ -101,6 +102,9 @@ pub(crate) struct RunArguments {
     /// Record what passes on every link, into pcapng files of the run directory
     #[arg(long)]
     pub(crate) pcap: bool,
+    /// What is measured of links before nodes start: outside its tolerance the run is INVALID
+    #[arg(long, value_enum, default_value_t = Calibrate::Quick, value_name = "DEPTH")]
+    pub(crate) calibrate: Calibrate,
     /// What is printed: for people, or the events as JSON lines
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
@@ -118,6 +122,9 @@ pub(crate) struct SweepArguments {
     /// Run each point so often, instead of as often as the file says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: Option<u32>,
+    /// What is measured of links before nodes start: outside its tolerance a run is INVALID
+    #[arg(long, value_enum, default_value_t = Calibrate::Quick, value_name = "DEPTH")]
+    pub(crate) calibrate: Calibrate,
     /// Where run directories go
     #[arg(long, default_value = event::run_directory::RUNS, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -185,6 +192,36 @@ impl Engine {
             Engine::Docker => "docker",
             Engine::Swarm => "swarm",
             Engine::Sim => "sim",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Calibrate {
+    /// Nothing
+    Off,
+    /// Delay and rate
+    Quick,
+    /// Delay, rate and loss
+    Full,
+}
+
+impl Calibrate {
+    /// As the command line calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Calibrate::Off => "off",
+            Calibrate::Quick => "quick",
+            Calibrate::Full => "full",
+        }
+    }
+
+    /// How links are measured; absent where they are not.
+    pub(crate) fn depth(self) -> Option<Depth> {
+        match self {
+            Calibrate::Off => None,
+            Calibrate::Quick => Some(Depth::Quick),
+            Calibrate::Full => Some(Depth::Full),
         }
     }
 }

@@ -11,9 +11,10 @@ use topology::plan::{Action, Interface, Medium, Network, NetworkId, Node, Subnet
 
 use super::joint::{Joint, add_neighbours};
 use super::shapers::{ShapedHalves, Shapers, ever_shaped};
+use crate::calibration::Probe;
 use crate::netlink::{Batch, VethEnd};
 use crate::relay::neighbour::link_local;
-use crate::relay::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
+use crate::relay::{NetworkConfig, PairConfig, PortConfig, ProbePort, RelayConfig, RelayPort};
 use crate::spawner::order::Order;
 
 /// Everything that raising a plan makes.
@@ -28,6 +29,8 @@ pub(super) struct Layout {
     pub relay: RelayConfig,
     /// The netems that the orders make.
     pub shapers: Shapers,
+    /// Interfaces for measuring links.
+    pub probes: Vec<Probe>,
 }
 
 /// What a layout depends on beside its plan.
@@ -64,9 +67,14 @@ const LOOPBACK: u32 = 1;
 /// The first number that is free in a new namespace. Some kernels make tunnel interfaces in each, so leave room.
 const FIRST: u32 = 32;
 
+/// The number of a node's interface number `nth`, in the node.
+pub(crate) const fn near_index(nth: usize) -> u32 {
+    FIRST + nth as u32
+}
+
 impl Layout {
     /// Lays out `plan`; `hub` is the descriptor under which the spawners know the hub's network namespace.
-    pub(super) fn of(plan: &Plan, hub: RawFd, kernel: Kernel) -> Self {
+    pub(super) fn of(plan: &Plan, hub: RawFd, kernel: Kernel, probes: bool) -> Self {
         let mut layout = Layout {
             bridges: Vec::new(),
             orders: Vec::new(),
@@ -76,8 +84,10 @@ impl Layout {
                 seed: plan.seed(),
                 memory: RelayConfig::DEFAULT_MEMORY,
                 capture: None,
+                probes: Vec::new(),
             },
             shapers: Shapers::default(),
+            probes: Vec::new(),
         };
         let mut next = FIRST;
         let mut index = || {
@@ -118,7 +128,7 @@ impl Layout {
             let mut ports = Vec::with_capacity(node.interfaces.len());
             for (nth, interface) in node.interfaces.iter().enumerate() {
                 let network = plan.network(interface.network);
-                let (near, far) = (FIRST + nth as u32, index());
+                let (near, far) = (near_index(nth), index());
                 let carrier = &carriers[interface.network.index()];
                 let offload = carrier.offload(at, nth, kernel) != Offload::Off;
                 let far_name = format!("n{at}-{nth}");
@@ -179,7 +189,52 @@ impl Layout {
             layout.ports.push(ports);
         }
         layout.add_pairs(plan);
+        if probes {
+            layout.add_probes(plan, &carriers, index);
+        }
         layout
+    }
+
+    /// An interface on every network that has anything to measure.
+    fn add_probes(&mut self, plan: &Plan, carriers: &[Carrier], mut index: impl FnMut() -> u32) {
+        for (at, carrier) in carriers.iter().enumerate() {
+            let interfaces = plan.nodes().iter().flat_map(|node| &node.interfaces);
+            let mut here = interfaces.filter(|interface| interface.network.index() == at).peekable();
+            let Some(network) = here.peek().map(|interface| interface.network) else { continue };
+            if !here.any(|interface| !interface.link.is_transparent()) && plan.pairs().is_empty() {
+                continue;
+            }
+            let nth = self.probes.len();
+            let [.., high, low] = (nth as u32).to_be_bytes();
+            let probe = |far, bridge| Probe {
+                network,
+                near: near_index(nth),
+                far,
+                // Locally administered, and no node's.
+                mac: [0x06, 0, 0, 0, high, low],
+                mtu: plan.network(network).mtu,
+                bridge,
+            };
+            match *carrier {
+                Carrier::Bridge(_) => {}
+                Carrier::Netem(bridge, _) => self.probes.push(probe(index(), Some(bridge))),
+                Carrier::Relay(relayed, _) => {
+                    let probe = probe(index(), None);
+                    let port = PortConfig {
+                        // No node has such a name.
+                        label: "(probes)".to_owned(),
+                        interface: "probe".to_owned(),
+                        ifindex: probe.far,
+                        mac: probe.mac,
+                        addresses: Vec::new(),
+                        profile: Profile::default(),
+                        offload: false,
+                    };
+                    self.relay.probes.push(ProbePort { network: relayed, port });
+                    self.probes.push(probe);
+                }
+            }
+        }
     }
 
     /// A pair's impairment acts on every relayed network that both are on.

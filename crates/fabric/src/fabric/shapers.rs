@@ -87,6 +87,14 @@ impl Shapers {
         }
     }
 
+    /// Takes every netem away in `batch` and makes it again, so that it is empty, has counted nothing, and begins anew to draw.
+    pub(super) fn renew(&self, batch: &mut Batch) {
+        for (index, shaper) in &self.told {
+            batch.delete_queue(*index);
+            batch.add_netem(*index, &shaper.netem);
+        }
+    }
+
     /// Whether there are any.
     pub(super) fn is_empty(&self) -> bool {
         self.told.is_empty()

@@ -58,6 +58,14 @@ impl Batch {
         self.push(intent, request(index, netem), NLM_F_CREATE | NLM_F_EXCL);
     }
 
+    /// Takes the queueing discipline of an interface away, with all that is in it.
+    pub(crate) fn delete_queue(&mut self, index: u32) {
+        let mut message = TcMessage::with_index(index as i32);
+        message.header.parent = TcHandle::ROOT;
+        let intent = format!("empty the queue of interface {index}");
+        self.push(intent, RouteNetlinkMessage::DelQueueDiscipline(message), 0);
+    }
+
     /// Gives the netem of an interface other parameters. Packets in it keep their times.
     pub(crate) fn change_netem(&mut self, index: u32, netem: &Netem) {
         self.push(format!("change the netem of interface {index}"), request(index, netem), 0);

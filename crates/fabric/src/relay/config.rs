@@ -18,11 +18,35 @@ pub struct RelayConfig {
     /// Where a pcapng file is made for each port, `<label>.<interface>.pcapng`, with everything that its node sends and
     /// that reaches it or should have. Then the relay cuts up all trains, so that each packet is there for itself.
     pub capture: Option<PathBuf>,
+    /// Ports for measuring links before nodes start. As long as there are any, packets meet links of the same profiles whose
+    /// chances come from another seed, and nothing is recorded; [`end_calibration`](super::RelayHandle::end_calibration)
+    /// puts the links themselves in their place, untouched.
+    pub probes: Vec<ProbePort>,
+}
+
+/// A port that is there for a while.
+#[derive(Clone, Debug)]
+pub struct ProbePort {
+    /// Index into [`RelayConfig::networks`].
+    pub network: usize,
+    /// Its interface. Its label is no node's.
+    pub port: PortConfig,
 }
 
 impl RelayConfig {
     /// Enough for 10 Gbit/s over 400 ms.
     pub const DEFAULT_MEMORY: Size = link::offload::BOUNDLESS_QUEUE;
+
+    /// The same links with ports for measuring them, and chances of their own.
+    pub(super) fn for_calibration(&self) -> RelayConfig {
+        let mut config =
+            RelayConfig { seed: self.seed.derive("calibration"), capture: None, probes: Vec::new(), ..self.clone() };
+        for ProbePort { network, port } in &self.probes {
+            // Behind all others, whose places stay the same.
+            config.networks[*network].ports.push(port.clone());
+        }
+        config
+    }
 }
 
 /// One broadcast domain.

@@ -85,7 +85,8 @@ impl Relay {
                 return Err(RelayError::NoSuchPort { network, from: pair.from, to: pair.to, ports });
             }
         }
-        let ports = || config.networks.iter().flat_map(|network| &network.ports);
+        let probes = || config.probes.iter().map(|probe| &probe.port);
+        let ports = || config.networks.iter().flat_map(|network| &network.ports).chain(probes());
         let interfaces: Vec<u32> = ports().map(|port| port.ifindex).collect();
         let mtu = config.networks.iter().map(|network| network.mtu).max().unwrap_or(1500);
         let frames = Receiver::open(&interfaces, mtu, ports().any(|port| port.offload))
@@ -100,7 +101,7 @@ impl Relay {
         let sizes = config.networks.iter().map(|network| network.ports.len()).collect();
         let thread = thread::Builder::new()
             .name("relay".to_owned())
-            .spawn(move || Worker::new(&config, frames, receiver, waking, capture).run())
+            .spawn(move || Worker::new(config, frames, receiver, waking, capture).run())
             .map_err(failed)?;
         Ok(RelayHandle { commands, wake, thread: Some(thread), ports: sizes })
     }
@@ -168,6 +169,15 @@ impl RelayHandle {
     /// When the relay's thread has ended.
     pub fn begin_traces(&self) -> Result<Time, RelayStopped> {
         self.change(Change::BeginTraces)
+    }
+
+    /// Nothing more is measured: [`RelayConfig::probes`] are gone, and links are as new. Nothing where there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the relay's thread has ended.
+    pub fn end_calibration(&self) -> Result<Time, RelayStopped> {
+        self.change(Change::EndCalibration)
     }
 
     /// What became of everything so far.

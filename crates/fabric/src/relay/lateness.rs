@@ -64,6 +64,12 @@ impl Lateness {
         self.largest
     }
 
+    /// The largest of what was recorded since it was as in `before`, rounded up by at most 1/16; none if nothing was.
+    pub fn largest_since(&self, before: &Lateness) -> Span {
+        let grown = self.buckets.iter().zip(&before.buckets).rposition(|(now, then)| now > then);
+        grown.map_or(Span::ZERO, |bucket| upper_end(bucket).min(self.largest))
+    }
+
     /// For how long in sum some packet was overdue.
     pub fn excess(&self) -> Span {
         self.excess
@@ -134,6 +140,18 @@ mod tests {
             assert!((exact..=exact * 17 / 16).contains(&found), "{q}: {found}");
         }
         assert_eq!(Lateness::default().quantile(0.5), Span::ZERO);
+    }
+
+    #[test]
+    fn what_came_before_is_not_the_largest_since() {
+        let mut lateness = Lateness::default();
+        lateness.record(ms(0), ms(400));
+        let before = lateness.clone();
+        assert_eq!(lateness.largest_since(&before), Span::ZERO);
+        lateness.record(ms(500), ms(500) + Span::from_micros(30));
+        lateness.record(ms(501), ms(501) + Span::from_micros(20));
+        let largest = lateness.largest_since(&before).as_nanos();
+        assert!((30_000..=32_000).contains(&largest), "{largest}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod transmit;
 mod worker;
 
 pub use capture::{CaptureEnding, CaptureSummary};
-pub use config::{NetworkConfig, PairConfig, PortConfig, RelayConfig, RelayPort};
+pub use config::{NetworkConfig, PairConfig, PortConfig, ProbePort, RelayConfig, RelayPort};
 pub use handle::{Relay, RelayError, RelayHandle, RelayStopped};
 pub use lateness::Lateness;
 pub use recorder::CaptureError;

@@ -202,7 +202,7 @@ mod tests {
         };
         let networks = vec![network("one", 0..2), network("two", 2..3)];
         let memory = RelayConfig::DEFAULT_MEMORY;
-        Switch::new(&RelayConfig { networks, seed: Seed::new(1), memory, capture: None }, None)
+        Switch::new(&RelayConfig { networks, seed: Seed::new(1), memory, capture: None, probes: Vec::new() }, None)
     }
 
     fn packet(source: Mac, destination: Mac) -> Vec<u8> {

@@ -34,6 +34,7 @@ pub(super) enum Change {
     Cut(RelayPort),
     Restore(RelayPort),
     BeginTraces,
+    EndCalibration,
 }
 
 /// Frames taken in before those due are sent, so that a flood of arrivals does not make the due ones late.
@@ -55,6 +56,8 @@ pub(super) struct Worker {
     commands: mpsc::Receiver<Command>,
     wake: OwnedFd,
     switch: Switch,
+    /// What takes the switch's place when links have been measured.
+    waiting: Option<(RelayConfig, Option<Capture>)>,
     outboxes: Vec<Outbox>,
     /// Outboxes that are not empty.
     touched: Vec<usize>,
@@ -79,19 +82,24 @@ struct Outbox {
 
 impl Worker {
     pub(super) fn new(
-        config: &RelayConfig,
+        config: RelayConfig,
         receiver: Receiver,
         commands: mpsc::Receiver<Command>,
         wake: OwnedFd,
         capture: Option<Capture>,
     ) -> Self {
-        let ports = config.networks.iter().flat_map(|network| &network.ports);
+        let (first, capture, waiting) = if config.probes.is_empty() {
+            (config, capture, None)
+        } else {
+            (config.for_calibration(), None, Some((config, capture)))
+        };
         Worker {
             receiver,
             commands,
             wake,
-            switch: Switch::new(config, capture),
-            outboxes: ports.map(|port| Outbox { ifindex: port.ifindex, frames: Vec::new() }).collect(),
+            outboxes: outboxes(&first),
+            switch: Switch::new(&first, capture),
+            waiting,
             touched: Vec::new(),
             lateness: Lateness::default(),
             kernel_drops: 0,
@@ -230,7 +238,19 @@ impl Worker {
             Change::Cut(port) => self.switch.cut(at, port),
             Change::Restore(port) => self.switch.restore(at, port),
             Change::BeginTraces => self.switch.begin_traces(at),
+            Change::EndCalibration => self.end_calibration(),
         }
+    }
+
+    /// New links for those that were measured: nothing is in them, nothing has been drawn or counted, and there are no
+    /// ports but the nodes'.
+    fn end_calibration(&mut self) {
+        let Some((config, capture)) = self.waiting.take() else { return };
+        self.outboxes = outboxes(&config);
+        self.switch = Switch::new(&config, capture);
+        self.lateness = Lateness::default();
+        let _of_probes = self.receiver.take_drops();
+        (self.kernel_drops, self.truncated, self.unsendable) = (0, 0, 0);
     }
 
     fn snapshot(&mut self) -> RelaySnapshot {
@@ -292,6 +312,11 @@ impl Worker {
             unsafe { libc::read(self.wake.as_raw_fd(), (&raw mut count).cast(), 8) };
         }
     }
+}
+
+fn outboxes(config: &RelayConfig) -> Vec<Outbox> {
+    let ports = config.networks.iter().flat_map(|network| &network.ports);
+    ports.map(|port| Outbox { ifindex: port.ifindex, frames: Vec::new() }).collect()
 }
 
 fn put_out(outboxes: &mut [Outbox], touched: &mut Vec<usize>, slot: usize, frame: Frame, due: Option<Time>) {

@@ -56,7 +56,7 @@ pub(crate) fn raised(
     let status = sandbox::run(|sandbox| {
         let spawner = spawner::start(&sandbox, 1, obey).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut fabric = runtime.block_on(fabric::raise(plan, spawner, None)).unwrap();
+        let mut fabric = runtime.block_on(fabric::raise(plan, spawner, fabric::Extras::default())).unwrap();
         let nodes = fabric.take_nodes();
         body(&sandbox, &mut fabric, &nodes, &runtime);
         runtime.block_on(fabric.lower()).unwrap();

@@ -32,7 +32,7 @@ fn run_for_ever() -> ! {
     let _ = fabric::sandbox::run(|sandbox| {
         let spawner = fabric::spawner::start(&sandbox, 2, obey).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, None)).unwrap();
+        let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, fabric::Extras::default())).unwrap();
         let _nodes = fabric.take_nodes();
         loop {
             std::thread::park();

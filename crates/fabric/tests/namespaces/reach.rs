@@ -150,7 +150,8 @@ fn names_are_in_a_hosts_file_of_our_own() {
             sandbox.hosts("10.9.8.7 elsewhere\n").unwrap();
             let spawner = fabric::spawner::start(&sandbox, 1, super::child::obey).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let mut fabric = runtime.block_on(fabric::raise(&plan(BRIDGED), spawner, None)).unwrap();
+            let mut fabric =
+                runtime.block_on(fabric::raise(&plan(BRIDGED), spawner, fabric::Extras::default())).unwrap();
             assert_eq!(tell(&fabric.take_nodes()[0], "read /etc/hosts"), "10.9.8.7 elsewhere|");
             0
         });

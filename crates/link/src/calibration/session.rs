@@ -167,11 +167,12 @@ impl Calibration {
     /// What was seen of the last batch.
     pub fn handle(&mut self, seen: Seen) {
         self.disturbed = if seen.disturbance.is_some() { self.disturbed + 1 } else { 0 };
+        let ways = self.ways.len();
         for (way, passage) in seen.passages {
             let Some(progress) = self.ways.get_mut(way) else { continue };
             progress.attempts += 1;
             match progress.stage {
-                Stage::Timing => progress.time(&passage, seen.disturbance.is_some(), self.depth),
+                Stage::Timing => progress.time(&passage, seen.disturbance.is_some(), self.depth, ways),
                 Stage::Counting(train) => progress.count(&passage, &train, seen.disturbance.is_some()),
                 Stage::Over(_) => {}
             }
@@ -242,7 +243,7 @@ impl Progress {
         asked.max(Span::from_millis(500)) + self.way.longest_gap().unwrap_or(Span::ZERO) + train.sending() * 2
     }
 
-    fn time(&mut self, passage: &Passage, was_disturbed: bool, depth: Depth) {
+    fn time(&mut self, passage: &Passage, was_disturbed: bool, depth: Depth, ways: usize) {
         let rated = self.design.rate_tolerance.is_some();
         let train = self.design.train;
         let estimate = passage.estimate(&train, &self.way, rated);
@@ -265,7 +266,7 @@ impl Progress {
         let kept_busy = !rated || passage.was_held_back || passage.kept_line_busy(&train, &self.way);
         self.decide(deviations, estimate, was_disturbed || !kept_busy);
         if let (Stage::Over(Outcome::Within), Depth::Full) = (self.stage, depth) {
-            match Design::of_losses(&self.way) {
+            match Design::of_losses(&self.way, ways) {
                 Ok(train) => {
                     (self.misses, self.disturbances) = (0, 0);
                     self.stage = Stage::Counting(train);

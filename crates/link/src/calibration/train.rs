@@ -98,8 +98,14 @@ const SLOW: Span = Span::from_millis(20);
 /// No train has more.
 pub(super) const MOST_FRAMES: u32 = 1024;
 
-/// Frames that show a share of losses.
+/// Frames that show a share of losses, …
 const LOSS_FRAMES: u32 = 4000;
+
+/// … where there are not so many ways that all of them together would have more than this, …
+const ALL_LOSS_FRAMES: u32 = 160_000;
+
+/// … and of each at least these.
+const FEWEST_LOSS_FRAMES: u32 = 500;
 
 /// The shortest Ethernet frame, without FCS.
 const SHORTEST_FRAME: u32 = 60;
@@ -154,8 +160,8 @@ impl Design {
         Design { train, delay_tolerance, rate_tolerance, unmeasured }
     }
 
-    /// The train that shows the share of losses.
-    pub fn of_losses(way: &Way) -> Result<Train, Unmeasured> {
+    /// The train that shows the share of losses of one of so many ways.
+    pub fn of_losses(way: &Way, ways: usize) -> Result<Train, Unmeasured> {
         if way.may_corrupt() {
             return Err(Unmeasured::LossAmongDamage);
         }
@@ -168,11 +174,13 @@ impl Design {
             return Err(Unmeasured::LossBehindQueue);
         }
         let burst = (room / 2).min(64);
-        // A quarter slower than the line, and than a machine that has others to carry.
+        let share = ALL_LOSS_FRAMES / u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
+        let wanted = share.clamp(FEWEST_LOSS_FRAMES, LOSS_FRAMES);
+        // A quarter slower than the line, and no faster than it takes: other ways are counted at the same time.
         let sent = way.rate().map_or(Span::ZERO, |rate| rate.time_for(Size::from_bytes(u64::from(burst * bytes))));
-        let gap = (sent + sent / 4).max(Span::from_micros(40) * u64::from(burst));
+        let gap = (sent + sent / 4).max(LOSS_TIME * u64::from(burst) / u64::from(wanted));
         let bursts = (LOSS_TIME.as_nanos() / gap.as_nanos().max(1)).max(1);
-        let frames = u32::try_from(bursts * u64::from(burst)).unwrap_or(u32::MAX).min(LOSS_FRAMES);
+        let frames = u32::try_from(bursts * u64::from(burst)).unwrap_or(u32::MAX).min(wanted);
         Ok(Train { frames, bytes, burst, gap })
     }
 }
@@ -247,7 +255,7 @@ mod tests {
     #[test]
     fn losses_are_counted_slower_than_the_line_and_within_its_queue() {
         let way = Way::new(vec![rated(1)], 1500);
-        let train = Design::of_losses(&way).expect("a train");
+        let train = Design::of_losses(&way, 1).expect("a train");
         assert!(train.sending() <= LOSS_TIME && train.burst < way.longest_burst(train.bytes), "{train:?}");
         assert!(train.load(&way) <= 1_000_000 / 8 / 60, "{train:?}");
     }

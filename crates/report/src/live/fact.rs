@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use event::{EndCause, Event, NodeReport, NodeState, Record, RunState, SourceState};
+use event::{
+    CalibrationSummary, EndCause, Event, MeasuredOutcome, NodeReport, NodeState, Record, RunState, SourceState,
+};
 
 use crate::paint::Tone;
 use crate::section::{source_state, tally};
@@ -27,6 +29,25 @@ impl Fact {
         let kind = self.tone.paint(&format!("{:<8}", self.kind), colour);
         format!("{} {kind} {}", Tone::Faint.paint(&format!("{at:>9}"), colour), self.text)
     }
+}
+
+/// What measuring links has found; nothing where there were none.
+fn calibration_words(summary: &CalibrationSummary, state: &RunState) -> Option<(&'static str, Tone, String)> {
+    if let Some(why) = &summary.failed {
+        return Some(("links", Tone::Bad, format!("could not be measured: {}", escape::line(why))));
+    }
+    if summary.links == 0 {
+        return None;
+    }
+    let count = |outcome| state.measurements.iter().filter(|link| link.outcome == outcome).count();
+    let (outside, starved) = (count(MeasuredOutcome::Outside), count(MeasuredOutcome::Starved));
+    let (tone, said) = match (outside, starved) {
+        (0, 0) => (Tone::Plain, "as asked for".to_owned()),
+        (0, _) => (Tone::Notice, format!("this machine was too busy for {starved}")),
+        _ => (Tone::Bad, format!("{outside} not as asked for")),
+    };
+    let halves = figure::count(state.measurements.len(), "half link");
+    Some(("measured", tone, format!("{halves} in {}, {said}", figure::span(summary.took))))
 }
 
 /// Tells of each record what is new in it.
@@ -55,6 +76,8 @@ impl Narrator {
                 ("run", Tone::Strong, text)
             }
             Event::FabricRaised { took } => ("built", Tone::Plain, format!("links in {}", figure::span(*took))),
+            Event::LinkMeasured(_) => return None,
+            Event::LinksCalibrated(summary) => return calibration_words(summary, state),
             Event::AllStarted => ("started", Tone::Good, figure::count(state.nodes.len(), "node")),
             Event::NodeStarted { node, incarnation } if *incarnation > 1 => {
                 ("revived", Tone::Good, format!("{}, incarnation {incarnation}", line(node)))

@@ -203,6 +203,8 @@ impl Run<'_> {
                     self.audience.record(&record);
                 }
                 Output::Finished(verdict) => return Some(verdict),
+                // Here the model itself carries the packets: there is nothing that it could differ from.
+                Output::Calibrate => {}
                 Output::Start { node, .. } => self.start(node),
                 Output::Stop { node, .. } => {
                     if let Some(status) = self.hosts[node.index()].terminate() {

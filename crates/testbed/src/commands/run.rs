@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Status> {
             plan,
             settings: &arguments.variation.settings,
             engine: arguments.engine,
+            calibrate: arguments.calibrate,
             out: &arguments.out,
             show: if arguments.format == Format::Json { Show::Records } else { Show::Run },
         })?;

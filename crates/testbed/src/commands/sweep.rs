@@ -120,6 +120,7 @@ impl Repetition<'_> {
             plan,
             settings: &variation.settings,
             engine: self.arguments.engine,
+            calibrate: self.arguments.calibrate,
             out: &self.arguments.out,
             show: Show::Nothing,
         };

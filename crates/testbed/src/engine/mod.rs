@@ -13,7 +13,7 @@ use event::{RunState, run_directory as names};
 use scenario::About;
 use topology::{Plan, Setting};
 
-use crate::cli::Engine;
+use crate::cli::{Calibrate, Engine};
 use crate::status::{BadInput, Status};
 
 /// A run that is about to be made.
@@ -24,6 +24,7 @@ pub(crate) struct Job<'a> {
     /// Those that made the plan of the file, for the command that repeats the run.
     pub(crate) settings: &'a [Setting],
     pub(crate) engine: Engine,
+    pub(crate) calibrate: Calibrate,
     /// Where run directories go.
     pub(crate) out: &'a Path,
     pub(crate) show: Show,
@@ -102,7 +103,7 @@ pub(crate) fn run(job: Job<'_>) -> anyhow::Result<Ended> {
     let path = directory.path().to_owned();
     let ended = match job.engine {
         Engine::Sim => sim::run(&job.plan, directory, about, job.show),
-        _ => netns::run(job.plan, directory, about, job.show),
+        _ => netns::run(job.plan, directory, about, job.calibrate.depth(), job.show),
     };
     let status = ended.inspect_err(|_| abandon(&path))?;
     if !matches!(status, Status::Judged(_)) {
@@ -160,6 +161,9 @@ pub(crate) fn repeat_command(job: &Job<'_>) -> String {
     }
     if job.engine != Engine::Netns {
         command.push_str(&format!(" --engine {}", job.engine.name()));
+    }
+    if job.calibrate != Calibrate::Quick {
+        command.push_str(&format!(" --calibrate {}", job.calibrate.name()));
     }
     if job.plan.is_recorded() {
         command.push_str(" --pcap");

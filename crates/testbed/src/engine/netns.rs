@@ -12,6 +12,7 @@ use event::{Record, RunState, Verdict};
 use fabric::PurgeError;
 use fabric::sandbox::Sandbox;
 use fabric::spawner::{self, NodeStart};
+use link::calibration::Depth;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use report::LiveView;
 use scenario::About;
@@ -38,8 +39,14 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refused> {
 }
 
 /// Forks the sandbox and waits for its end.
-pub(super) fn run(plan: Plan, directory: RunDirectory, about: About, show: Show) -> anyhow::Result<Status> {
-    let code = fabric::sandbox::run(move |sandbox| match inside(sandbox, plan, directory, about, show) {
+pub(super) fn run(
+    plan: Plan,
+    directory: RunDirectory,
+    about: About,
+    calibrate: Option<Depth>,
+    show: Show,
+) -> anyhow::Result<Status> {
+    let code = fabric::sandbox::run(move |sandbox| match inside(sandbox, plan, directory, about, calibrate, show) {
         Ok(verdict) => verdict.exit_status(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -50,7 +57,14 @@ pub(super) fn run(plan: Plan, directory: RunDirectory, about: About, show: Show)
 }
 
 /// What happens in the sandbox. Up to the spawner's start there must be no thread.
-fn inside(sandbox: Sandbox, plan: Plan, directory: RunDirectory, about: About, show: Show) -> anyhow::Result<Verdict> {
+fn inside(
+    sandbox: Sandbox,
+    plan: Plan,
+    directory: RunDirectory,
+    about: About,
+    calibrate: Option<Depth>,
+    show: Show,
+) -> anyhow::Result<Verdict> {
     sandbox.hosts(&conductor::hosts::common(&plan)).context("no private /etc/hosts")?;
     let spawner = spawner::start(&sandbox, WORKERS, node_main)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -62,7 +76,7 @@ fn inside(sandbox: Sandbox, plan: Plan, directory: RunDirectory, about: About, s
     let outcome = runtime.block_on(conductor::run(
         plan,
         spawner,
-        Options { directory, about, signals: sandbox.signals, observe },
+        Options { directory, about, signals: sandbox.signals, calibrate, observe },
     ));
     // The run's end dropped the sender, which ends the view. A file that a run cut short still compares is not waited for.
     runtime.shutdown_background();
