@@ -3,6 +3,7 @@
 mod support;
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use support::{Place, root, topology};
 
@@ -153,6 +154,23 @@ fn the_same_seed_generates_the_same_file_and_another_seed_another() {
     let (first, again, other) = (blob("1"), blob("1"), blob("2"));
     assert_eq!(first.len(), 100_000);
     assert!(first == again && first != other);
+}
+
+#[test]
+fn a_file_of_the_user_is_found_beside_the_topology() {
+    let place = Place::new();
+    let text = "name: beside\nfiles: { blob: { path: data/blob } }\nnodes:\n  one: { run: [\"true\"], files: { blob: blob } }\nexpect:\n  one: { exit: 0 }\n";
+    let folder = place.path().join("elsewhere");
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    std::fs::write(folder.join("data/blob"), "of the user").unwrap();
+    let file = folder.join("beside.yaml");
+    std::fs::write(&file, text).unwrap();
+    let run = place.run(Path::new("elsewhere/beside.yaml"), &[]);
+    run.expect_status(0);
+    assert_eq!(std::fs::read(run.disk("one", "blob")).unwrap(), b"of the user");
+    std::fs::remove_file(folder.join("data/blob")).unwrap();
+    let gone = place.testbed(["check", "elsewhere/beside.yaml"]);
+    assert!(gone.expect_status(2).stderr().contains("elsewhere/data/blob"), "{}", gone.told());
 }
 
 #[test]

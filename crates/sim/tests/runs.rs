@@ -71,8 +71,8 @@ fn passes(told: &Told) {
 fn source(name: &str) -> Source {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies");
     let text = std::fs::read(folder.join(name)).unwrap();
-    let beside = move |name: &str, _| std::fs::read(folder.join(name)).map_err(|error| error.to_string());
-    Source::from_bytes(name, &text).unwrap().with_files(beside)
+    let beside = |path: &Path, _| std::fs::read(path).map_err(|error| error.to_string());
+    Source::from_bytes(name, &text).unwrap().with_files(folder, beside)
 }
 
 const THREE: &str = "name: three

@@ -65,10 +65,10 @@ fn loaded<T>(
     let bytes = read(path).map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())))?;
     let mut overrides =
         Overrides { seed: variation.seed, set: variation.settings.clone(), record, ..Overrides::new(drawn) };
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let beside = move |name: &str, at_most| read_beside(&folder.join(name), at_most).map_err(|error| error.to_string());
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let beside = |path: &Path, at_most| read_beside(path, at_most).map_err(|error| error.to_string());
     let loaded = Source::from_bytes(path.display().to_string(), &bytes).and_then(|source| {
-        let source = source.with_files(beside);
+        let source = source.with_files(folder, beside);
         let plan = load(&source, &overrides)?;
         if kernel == Kernel::Any || !concerns_netem(&plan) {
             return Ok(plan);

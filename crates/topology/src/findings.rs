@@ -1,5 +1,7 @@
 //! Collecting what is wrong, so that one pass reports all of it.
 
+use std::path::PathBuf;
+
 use crate::diagnostic::{Diagnostic, Diagnostics, Kind, Location};
 use crate::roles::ROLES;
 use crate::source::{Place, Source};
@@ -31,6 +33,11 @@ impl<'a> Findings<'a> {
     /// The place of a word within the text at `place`.
     pub(crate) fn narrow(&self, place: Place, word: &str) -> Place {
         self.source.map_or(place, |source| source.narrow(place, word))
+    }
+
+    /// Where a file is that the topology names by this path.
+    pub(crate) fn path_of(&self, path: &str) -> PathBuf {
+        self.source.map_or_else(|| path.into(), |source| source.path_of(path))
     }
 
     pub(crate) fn invalid(&mut self, place: Place, message: impl Into<String>) {

@@ -81,7 +81,7 @@ pub enum FileSource {
         /// Derived from the run's seed and the file's name.
         seed: Seed,
     },
-    /// A file of the user's; relative paths are resolved against the topology file.
+    /// A file of the user's; one that the topology names by a relative path is in the topology's folder.
     Existing(PathBuf),
 }
 

@@ -1,6 +1,7 @@
 //! The text of a topology file, and the places in it that messages point to.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use machine::Size;
@@ -19,12 +20,14 @@ pub struct Source {
     text: String,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
+    /// Where it is: what it names is beside it.
+    folder: PathBuf,
     files: Option<Files>,
 }
 
-/// Reads a file that the topology names by this path, so many bytes of it at most and one more if there are more; else
+/// Reads the file of this path, so many bytes of it at most and one more if there are more; else
 /// says why not.
-type Read = dyn Fn(&str, Size) -> Result<Vec<u8>, String> + Send + Sync;
+type Read = dyn Fn(&Path, Size) -> Result<Vec<u8>, String> + Send + Sync;
 
 #[derive(Clone)]
 struct Files(Arc<Read>);
@@ -40,20 +43,29 @@ impl Source {
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), text, lines, files: None }
+        Source { name: name.into(), text, lines, folder: PathBuf::new(), files: None }
     }
 
-    /// With the files beside it: `read` is given a path as the topology writes it, and how many bytes to read at most; of
-    /// a longer file it returns one more. It says why it cannot.
+    /// With the files in its folder: `read` is given a path and how many bytes to read at most; of a longer file it returns
+    /// one more. It says why it cannot.
     #[must_use]
-    pub fn with_files(self, read: impl Fn(&str, Size) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Source {
-        Source { files: Some(Files(Arc::new(read))), ..self }
+    pub fn with_files(
+        self,
+        folder: impl Into<PathBuf>,
+        read: impl Fn(&Path, Size) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Source {
+        Source { folder: folder.into(), files: Some(Files(Arc::new(read))), ..self }
+    }
+
+    /// Where a file is that the topology names by this path.
+    pub(crate) fn path_of(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
     }
 
     /// The beginning of a file beside it, or why there is none.
     pub(crate) fn beside(&self, path: &str, at_most: Size) -> Result<Vec<u8>, String> {
         match &self.files {
-            Some(Files(read)) => read(path, at_most),
+            Some(Files(read)) => read(&self.path_of(path), at_most),
             None => Err("the topology was given without files".to_owned()),
         }
     }

@@ -22,9 +22,8 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Result<Plan, topology::Diagnostics> {
     let name = path.file_name().unwrap().to_str().unwrap();
-    let folder = path.parent().unwrap().to_owned();
-    let beside = move |name: &str, _| fs::read(folder.join(name)).map_err(|error| error.kind().to_string());
-    let source = Source::from_bytes(name, &fs::read(path).unwrap())?.with_files(beside);
+    let beside = |path: &Path, _| fs::read(path).map_err(|error| error.kind().to_string());
+    let source = Source::from_bytes(name, &fs::read(path).unwrap())?.with_files(path.parent().unwrap(), beside);
     let overrides = Overrides::new(Seed::new(1));
     let plan = topology::load(&source, &overrides)?;
     // Of a sweep every point is right, or told.

@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use machine::{Seed, Size, Span};
+use topology::plan::FileSource;
 use topology::{Colour, Overrides, Plan, Source};
 
-fn load(text: &str, read: fn(&str, Size) -> Result<Vec<u8>, String>) -> Result<Plan, String> {
-    let source = Source::new("test.yaml", text).with_files(read);
+fn load(text: &str, read: fn(&Path, Size) -> Result<Vec<u8>, String>) -> Result<Plan, String> {
+    let source = Source::new("test.yaml", text).with_files("there", read);
     topology::load(&source, &Overrides::new(Seed::new(1))).map_err(|wrong| wrong.render(Colour::Plain))
 }
 
@@ -38,10 +39,10 @@ fn the_cellular_trace_is_made_by_its_formula() {
 #[test]
 fn a_trace_is_part_of_the_plan_and_ends_where_a_rate_begins() {
     let events = "events:\n  - {at: 1s, link: phone, set: {down: {rate: 1Mbit}}, for: 1s}\n  - {at: 5s, link: tower, set: {trace: c, queue: 9}}\n";
-    let plan = load(&format!("{PHONE}{events}"), |path, _| match path {
-        "a/b.trace" => Ok(b"5\n10\n".to_vec()),
-        "c" => Ok(b"1\n".to_vec()),
-        other => Err(other.to_owned()),
+    let plan = load(&format!("{PHONE}{events}"), |path, _| match path.to_str() {
+        Some("there/a/b.trace") => Ok(b"5\n10\n".to_vec()),
+        Some("there/c") => Ok(b"1\n".to_vec()),
+        _ => Err(path.display().to_string()),
     })
     .unwrap();
     let (phone, tower) = (plan.node_named("phone").unwrap(), plan.node_named("tower").unwrap());
@@ -54,11 +55,20 @@ fn a_trace_is_part_of_the_plan_and_ends_where_a_rate_begins() {
     assert!(plan.to_yaml().contains("trace: a/b.trace"), "{}", plan.to_yaml());
 }
 
+/// What a topology names is beside it, wherever it is run from.
+#[test]
+fn files_of_the_user_are_in_the_folder_of_the_topology() {
+    let text = "name: t\nfiles: {near: {path: a/b}, far: {path: /c}}\nnodes: {n: {run: [sleep, 1]}}\n";
+    let plan = load(text, |_, _| Err(String::new())).unwrap();
+    let sources: Vec<_> = plan.files().iter().map(|file| file.source.clone()).collect();
+    assert_eq!(sources, ["there/a/b", "/c"].map(|path| FileSource::Existing(path.into())));
+}
+
 #[test]
 fn a_trace_that_cannot_be_read_is_told_where_it_is_named() {
     for (read, why) in [
         (
-            (|_, _| Err("No such file".to_owned())) as fn(&str, Size) -> _,
+            (|_, _| Err("No such file".to_owned())) as fn(&Path, Size) -> _,
             "cannot read the trace `a/b.trace`: No such file",
         ),
         (|_, most| Ok(vec![b'1'; most.as_bytes() as usize + 1]), "the trace `a/b.trace` has more than 8MiB"),
@@ -73,7 +83,7 @@ fn a_trace_that_cannot_be_read_is_told_where_it_is_named() {
 #[test]
 fn what_is_wrong_in_a_trace_is_told_with_its_line() {
     for (read, why, place) in [
-        ((|_, _| Ok(Vec::new())) as fn(&str, Size) -> _, "one line at least", "a/b.trace"),
+        ((|_, _| Ok(Vec::new())) as fn(&Path, Size) -> _, "one line at least", "a/b.trace"),
         (|_, _| Ok(b"3\n7 8\n".to_vec()), "a number of milliseconds", "a/b.trace:2:1"),
         (|_, _| Ok(b"3\n\xff\x1b[31m\n".to_vec()), "a number of milliseconds", "a/b.trace:2:1"),
         (|_, _| Ok(b"3\n2\n".to_vec()), "2 ms comes after 3 ms", "a/b.trace:2:1"),

@@ -138,7 +138,7 @@ fn resolve_files(spec: &Spec, seed: Seed, findings: &mut Findings<'_>) -> Vec<Fi
                 if path.value.is_empty() || path.value.contains('\0') {
                     findings.invalid(path.place, "a path cannot be empty or contain NUL");
                 }
-                FileSource::Existing(path.value.clone().into())
+                FileSource::Existing(findings.path_of(&path.value))
             }
             (Some(_), Some(path)) => {
                 findings.invalid(path.place, "a file has a `size`, or the `path` of an existing one, not both");
