@@ -257,3 +257,28 @@ fn the_main_topologies_do_on_netem_what_they_promise() {
         assert_eq!(medium(&run), "netem", "{name}");
     }
 }
+
+#[test]
+fn what_the_kernel_counts_is_told_and_adds_up() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let run = ping(&place, "-c 300 -i 0.01", "{ up: { delay: 2ms }, down: { loss: 20% } }", "shaper: netem");
+    let answered = answers(&run).len() as f64;
+    let state = run.state();
+    assert_eq!(state.links.len(), 4, "two halves of two nodes: {:?}", state.links);
+    for account in state.accounts() {
+        let count = account.count;
+        assert!(account.adds_up() && count.by_kernel, "{account:?}");
+        assert!(count.offered >= 150 && count.delivered_bytes >= count.delivered * 60, "{count:?}");
+        assert!(count.in_flight == 0 && count.overflow == 0 && count.queue == 0, "{count:?}");
+    }
+    // What ping misses is what the kernel says it dropped. Four standard deviations of 300 draws at 20 %: 60 ± 28.
+    let lost: u64 = state.links.iter().map(|count| count.lost).sum();
+    assert!((lost as f64 - (300.0 - answered)).abs() < 5.0, "{lost} lost, {answered} of 300 answered");
+    assert!((32..=88).contains(
+        &state.links.iter().find(|count| count.node == "target" && count.lost > 0).map_or(0, |count| count.lost)
+    ));
+    assert!(run.ended.stdout().contains("net: counted by the kernel"), "{}", run.ended.stdout());
+}

@@ -49,10 +49,10 @@ fn two_sites_download_over_a_wan_whose_router_dies_and_comes_back() {
     }
     let state = run.state();
     assert!(state.accounts().all(|account| account.adds_up()), "{:?}", state.links);
-    // What the far servers sent crossed the WAN between the routers.
+    // What the far servers sent crossed the WAN between the routers, and little else: routers announce the groups they are in.
     let sent = delivered(&state, "far-1", "west", Direction::Up) + delivered(&state, "far-2", "west", Direction::Up);
     let crossed = delivered(&state, "west-router", "wan", Direction::Up);
-    assert!(crossed > 0 && crossed <= sent, "{crossed} of {sent} crossed");
+    assert!(crossed > 0 && crossed <= sent + 100, "{crossed} of {sent} crossed");
 }
 
 /// Three networks in a row, of either family.
