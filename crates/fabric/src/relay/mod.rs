@@ -43,4 +43,6 @@ pub use config::{NetworkConfig, PairConfig, PortConfig, ProbePort, RelayConfig, 
 pub use handle::{Relay, RelayError, RelayHandle, RelayStopped};
 pub use lateness::Lateness;
 pub use recorder::CaptureError;
+pub(crate) use ring::{RxRing, Slots};
 pub use snapshot::{PortRefusals, RelaySnapshot};
+pub(crate) use socket::PacketSocket;

@@ -14,7 +14,7 @@ use super::segment::VNET;
 
 /// The slots of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     /// Bytes of one, a multiple of 16.
     pub(super) slot_size: usize,
     /// How many MiB.
@@ -31,7 +31,7 @@ impl Slots {
     /// Slots for frames of IP packets up to `mtu` bytes: 16 MiB, which at the usual MTU are 8192 slots of 2 KiB, more than
     /// 50 ms at 150 000 packets a second. That is about as long as shared machines stall, and the kernel takes its time to
     /// fill a ring with zeroes: 2.4 ms a MiB were seen in a virtual machine, while nodes were waiting.
-    pub(super) fn for_packets(mtu: u32) -> Slots {
+    pub(crate) fn for_packets(mtu: u32) -> Slots {
         let slot_size = (mtu as usize + BEFORE_FRAME).next_power_of_two().clamp(2048, BLOCK);
         // Jumbo frames take more room each, and a stall brings as many of them.
         Slots { slot_size, blocks: if slot_size <= 4096 { 16 } else { 32 } }
@@ -64,7 +64,7 @@ impl Slots {
 
 /// A mapped receive ring.
 #[derive(Debug)]
-pub(super) struct RxRing {
+pub(crate) struct RxRing {
     start: NonNull<u8>,
     slots: Slots,
     next: usize,
@@ -75,17 +75,20 @@ unsafe impl Send for RxRing {}
 
 /// A frame in a slot that the kernel has handed over.
 #[derive(Debug)]
-pub(super) struct Received<'a> {
+pub(crate) struct Received<'a> {
     pub(super) ifindex: u32,
     /// `CLOCK_REALTIME` in nanoseconds, taken when the frame arrived.
-    pub(super) realtime: u64,
+    pub(crate) realtime: u64,
     /// `virtio_net_hdr` and frame; cut off if not `is_whole`.
-    pub(super) packet: &'a [u8],
+    pub(crate) packet: &'a [u8],
     pub(super) is_whole: bool,
     pub(super) has_vlan_tag: bool,
 }
 
 impl RxRing {
+    /// Length of the `virtio_net_hdr` that precedes each frame.
+    pub(crate) const BEFORE_FRAME: usize = VNET;
+
     pub(super) fn map(socket: &OwnedFd, slots: Slots) -> io::Result<Self> {
         // SAFETY: asks for a new mapping anywhere.
         let start = unsafe {
@@ -106,7 +109,7 @@ impl RxRing {
     }
 
     /// The oldest frame that has not been released.
-    pub(super) fn peek(&self) -> Option<Received<'_>> {
+    pub(crate) fn peek(&self) -> Option<Received<'_>> {
         let status = self.status().load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return None;
@@ -131,7 +134,7 @@ impl RxRing {
     }
 
     /// Gives the slot of the frame that was peeked at back to the kernel.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
         self.next = (self.next + 1) % self.slots.count();
     }

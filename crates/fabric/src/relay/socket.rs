@@ -13,14 +13,14 @@ use super::ring::{RxRing, Slots};
 ///
 /// One socket per port would take 12 ms each to close, so one serves all ports.
 #[derive(Debug)]
-pub(super) struct PacketSocket {
+pub(crate) struct PacketSocket {
     fd: OwnedFd,
 }
 
 impl PacketSocket {
     /// Opens one in the calling thread's network namespace, listening to frames of these lengths on these interfaces, with
     /// a ring of these slots.
-    pub(super) fn open(interfaces: Vec<u32>, lengths: RangeInclusive<u32>, slots: Slots) -> io::Result<(Self, RxRing)> {
+    pub(crate) fn open(interfaces: Vec<u32>, lengths: RangeInclusive<u32>, slots: Slots) -> io::Result<(Self, RxRing)> {
         // Protocol 0 receives nothing until it is bound, so that no frame gets in before the filter and the ring are there.
         // SAFETY: takes no pointers.
         let fd = checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
@@ -45,7 +45,7 @@ impl PacketSocket {
     }
 
     /// How many frames the kernel dropped since the last call, for want of room in the ring.
-    pub(super) fn take_drops(&self) -> io::Result<u64> {
+    pub(crate) fn take_drops(&self) -> io::Result<u64> {
         let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
         // SAFETY: `stats` and `length` are valid for the call, and `length` says how large `stats` is.
@@ -61,7 +61,7 @@ impl PacketSocket {
         Ok(u64::from(stats.tp_drops))
     }
 
-    pub(super) fn fd(&self) -> &OwnedFd {
+    pub(crate) fn fd(&self) -> &OwnedFd {
         &self.fd
     }
 
