@@ -3,6 +3,7 @@
 
 mod support;
 
+use support::agreement::assert_agreement;
 use support::{Place, Run, has_program, skip, topology};
 
 /// Whether this kernel has netem, and whether it takes a seed.
@@ -281,4 +282,21 @@ fn what_the_kernel_counts_is_told_and_adds_up() {
         &state.links.iter().find(|count| count.node == "target" && count.lost > 0).map_or(0, |count| count.lost)
     ));
     assert!(run.ended.stdout().contains("net: counted by the kernel"), "{}", run.ended.stdout());
+}
+
+/// netem gives what the model has, row by row, of the profiles for which `auto` may take it. (That it avoids the others is
+/// shown where the table is.)
+#[test]
+fn netem_agrees_with_the_model() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let rows = sim::agreement::rows();
+    let alike = rows.iter().filter(|row| row.netem == sim::agreement::Netem::Alike);
+    let names: Vec<&str> = alike.map(|row| row.name).collect();
+    let ended = place.testbed(["bench", "link", "--only", "agreement", "--shaper", "netem", "--format", "json"]);
+    ended.expect_status(0);
+    let found: serde_json::Value = serde_json::from_str(&ended.stdout()).expect("JSON");
+    assert_agreement(&found["agreement"]["netem"], &names);
 }

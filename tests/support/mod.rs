@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(unsafe_code, reason = "setting a signal's action between fork and exec has no safe form")]
 
+pub(crate) mod agreement;
 pub(crate) mod pcapng;
 
 use std::os::unix::process::CommandExt;

@@ -38,6 +38,11 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Make the reports of an old run again
     Report(ReportArguments),
+    /// Measure on this machine what runs are made of
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Say what this machine can do, what is missing, and what to do about it
     Doctor,
     /// Clean up after runs that were killed
@@ -163,6 +168,78 @@ pub(crate) struct ReportArguments {
     /// The final table, or result.json
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Measure how fast and how exact links are: relay, netem where the kernel has it, and a bare bridge
+    Link(LinkBenchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinkBenchArguments {
+    /// Measure only this; can be given several times
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(crate) only: Vec<BenchPart>,
+    /// Of relay and netem, only this
+    #[arg(long, value_enum, value_name = "SHAPER")]
+    pub(crate) shaper: Option<BenchShaper>,
+    /// Of the agreement, only this row; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) row: Vec<String>,
+    /// Seconds for each TCP flow, and for the links under load
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) time: f64,
+    /// TCP over each in turn, so often; medians are told
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Links under load
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) links: u32,
+    /// Changes of a link
+    #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) changes: u32,
+    /// Seeds of the model from which expectations are made
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) seeds: u32,
+    /// A table for people, or JSON
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchPart {
+    /// Two dozen profiles against the model in virtual time
+    Agreement,
+    /// One TCP flow
+    Throughput,
+    /// Links that change while packets pass
+    Changes,
+    /// Many links at once
+    Load,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchShaper {
+    /// The user-space link emulator
+    Relay,
+    /// The kernel's
+    Netem,
+}
+
+impl BenchShaper {
+    /// As a topology file calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            BenchShaper::Relay => "relay",
+            BenchShaper::Netem => "netem",
+        }
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (0.05..=60.0).contains(&seconds) { Ok(seconds) } else { Err("it is not between 0.05 and 60".to_owned()) }
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Bench, Cli, Command};
 use crate::status::Status;
 
 mod cli;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Plan(arguments) => commands::plan::plan(&arguments),
         Command::Report(arguments) => commands::report::report(&arguments),
+        Command::Bench { what: Bench::Link(arguments) } => commands::bench::link(&arguments),
         Command::Doctor => commands::doctor::doctor(),
         Command::Gc(arguments) => commands::gc::gc(&arguments),
         Command::Schema => commands::schema::schema(),

@@ -1,5 +1,6 @@
 //! One file an answer.
 
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
