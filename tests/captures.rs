@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use event::{Direction, Recording, run_directory as names};
-use link::{Cause, Network, PortId, To, WireSize, Within};
+use link::{Network, PortId, To, WireSize};
 use machine::{Seed, Time};
-use support::pcapng::{self, Capture, Packet};
+use support::fates::{self, Fate, Sent, recorded};
+use support::pcapng::{self, Capture};
 use support::{Place, Run, has_program};
 use topology::{Overrides, Plan, Source};
 
@@ -67,45 +68,8 @@ fn captures(run: &Run, plan: &Plan) -> Vec<Capture> {
     nodes.map(|node| pcapng::read(&folder.join(format!("{}.eth0.pcapng", node.name)))).collect()
 }
 
-/// One end of a packet's way: at which port, and what became of it there.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Fate {
-    at: u64,
-    id: u64,
-    port: usize,
-    is_copy: bool,
-    /// Bits of the frame, in the order of the halves.
-    flips: Vec<u64>,
-    /// None for one that arrived; `loss (up)` and so on.
-    dropped: Option<String>,
-}
-
-/// What the files say of all packets that entered the model: those that were sent, and every fate.
-fn recorded(captures: &[Capture]) -> (BTreeMap<u64, (usize, Packet)>, BTreeSet<Fate>) {
-    let (mut sent, mut fates) = (BTreeMap::new(), BTreeSet::new());
-    for (port, capture) in captures.iter().enumerate() {
-        for packet in &capture.packets {
-            // The others are address resolution, which the relay answers, and what leads nowhere.
-            let Some(id) = packet.id else { continue };
-            let dropped = packet.said("dropped: ").first().map(|&cause| cause.to_owned());
-            let is_first = packet.is_outbound && sent.insert(id, (port, packet.clone())).is_none();
-            if is_first && dropped.is_none() {
-                continue;
-            }
-            let bit = |words: &str| {
-                let numbers: Vec<u64> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
-                numbers[1] * 8 + numbers[0]
-            };
-            let flips = packet.said("corrupted: ").into_iter().map(bit).collect();
-            let is_copy = !packet.said("duplicate").is_empty();
-            fates.insert(Fate { at: packet.at, id, port, is_copy, flips, dropped });
-        }
-    }
-    (sent, fates)
-}
-
 /// The fates that the model of the plan, with the plan's seed, decides for the packets that were sent.
-fn decided(plan: &Plan, sent: &BTreeMap<u64, (usize, Packet)>) -> BTreeSet<Fate> {
+fn decided(plan: &Plan, sent: &Sent) -> BTreeSet<Fate> {
     let mut network: Network<u64> = Network::new(&plan.networks()[0].name, plan.seed());
     let ports: Vec<PortId> =
         plan.nodes().iter().map(|node| network.add_port(&node.name, &node.interfaces[0].link)).collect();
@@ -114,41 +78,14 @@ fn decided(plan: &Plan, sent: &BTreeMap<u64, (usize, Packet)>) -> BTreeSet<Fate>
     }
     network.keep_losses();
     let owner = |frame: &[u8]| plan.nodes().iter().position(|node| node.interfaces[0].mac == frame[..6]);
-    let bits = |id: &u64, flips: link::Flips| {
-        let ethernet = 14 * 8;
-        let body = sent[id].1.frame.len() as u32 * 8 - ethernet;
-        flips.iter().filter_map(|flip| flip.of(body)).map(|bit| u64::from(ethernet + bit)).collect()
-    };
     let mut fates = BTreeSet::new();
-    let mut collect = |network: &mut Network<u64>, until: Time| {
-        while let Some(one) = network.poll(until) {
-            let flips = bits(&one.payload, one.flips);
-            let (at, port) = (one.at.as_nanos(), one.to.index());
-            fates.insert(Fate { at, id: one.payload, port, is_copy: one.is_copy, flips, dropped: None });
-        }
-        while let Some(one) = network.poll_loss() {
-            let (port, within) = match one.within {
-                Within::Up => (one.from, "up"),
-                Within::Pair(to) => (to, "pair"),
-                Within::Down(to) => (to, "down"),
-            };
-            let cause = match one.cause {
-                Cause::Loss => "loss",
-                Cause::Queue => "queue",
-                other => panic!("{other:?} in a run without faults"),
-            };
-            let (dropped, flips) = (Some(format!("{cause} ({within})")), bits(&one.payload, one.flips));
-            let (at, port) = (one.at.as_nanos(), port.index());
-            fates.insert(Fate { at, id: one.payload, port, is_copy: one.is_copy, flips, dropped });
-        }
-    };
     for (id, (from, packet)) in sent {
         let at = Time::from_nanos(packet.at);
         let to = owner(&packet.frame).map_or(To::Flood, |to| To::Port(ports[to]));
         network.send(at, ports[*from], to, WireSize::packet(packet.frame.len() as u32), *id);
-        collect(&mut network, at);
+        fates::collect(&mut network, at, sent, &mut fates);
     }
-    collect(&mut network, Time::MAX);
+    fates::collect(&mut network, Time::MAX, sent, &mut fates);
     fates
 }
 

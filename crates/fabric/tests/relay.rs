@@ -1,6 +1,5 @@
 //! The relay between real namespaces, made as an ordinary user would: in a user namespace.
 
-#[path = "../examples/relay_bench/lab.rs"]
 mod lab;
 
 use std::io::{Read, Write};

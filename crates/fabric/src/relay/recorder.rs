@@ -136,6 +136,7 @@ impl Recorder {
             recorded: self.files.iter().map(|file| file.recorded).sum(),
             unrecorded: self.files.iter().map(|file| file.unrecorded).sum(),
             failed: self.failed,
+            epoch: self.epoch,
         }
     }
 }

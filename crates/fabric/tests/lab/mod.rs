@@ -1,4 +1,4 @@
-//! A hub and nodes in network namespaces of their own, for the relay's bench and its tests. Made with `ip`, which stands
+//! A hub and nodes in network namespaces of their own, for the relay's tests. Made with `ip`, which stands
 //! outside of what is measured and tested.
 
 use std::net::IpAddr;
