@@ -4,7 +4,7 @@
 mod support;
 
 use support::agreement::assert_agreement;
-use support::{Place, Run, has_program, skip, topology};
+use support::{Place, Run, has_program, sabotage, skip, topology};
 
 /// Whether this kernel has netem, and whether it takes a seed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,42 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn medium(run: &Run) -> String {
     run.state().networks[0].medium.clone()
+}
+
+/// Somebody gives the netem of a link another delay, after what the kernel accepted has been read back.
+#[test]
+fn a_netem_that_was_changed_behind_its_back_makes_the_run_invalid() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    if !["tc", "nsenter", "hostname"].into_iter().all(has_program) {
+        return skip("tc, nsenter or hostname is missing");
+    }
+    let text = |delay: &str| {
+        format!(
+            r#"
+name: changed
+seed: 7
+timeout: 5min
+shaper: netem
+nodes:
+  near: {{ run: ["true"], link: {{ up: {{ delay: 5ms }}, down: {{ delay: 5ms }} }} }}
+  far: {{ run: ["true"], link: {{ up: {{ delay: {delay} }} }} }}
+expect:
+  near: {{ exit: 0 }}
+"#
+        )
+    };
+    let run = sabotage::run_changed(&place, text, |processes| {
+        // The hub's end of the first node's first interface, where what reaches the node is impaired.
+        let words = ["tc", "qdisc", "change", "dev", "n0-0", "root", "netem", "delay", "50ms"];
+        let done = sabotage::inside(processes.hub, &words).output().expect("nsenter can be started");
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    });
+    let Some(cause) = run.as_ref().and_then(sabotage::deviation) else { return };
+    let words = "link near down on net is not what the file asks for: delay configured 5 ms, measured 5";
+    assert!(cause.starts_with(words) && cause.ends_with("(tolerance 1 ms)"), "{cause}");
 }
 
 #[test]

@@ -204,6 +204,7 @@ impl Fabric {
                 for (half, profile, from, to) in halves {
                     if !profile.is_transparent() {
                         let way = Way::new(vec![profile.clone()], mtu);
+                        let way = if self.probes[probe].is_relayed() { way } else { way.counting_packets() };
                         tasks.push(Task::between(half, network, way, from, to));
                     }
                 }

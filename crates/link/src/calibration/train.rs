@@ -177,7 +177,8 @@ impl Design {
         let share = ALL_LOSS_FRAMES / u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
         let wanted = share.clamp(FEWEST_LOSS_FRAMES, LOSS_FRAMES);
         // A quarter slower than the line, and no faster than it takes: other ways are counted at the same time.
-        let sent = way.rate().map_or(Span::ZERO, |rate| rate.time_for(Size::from_bytes(u64::from(burst * bytes))));
+        let room = Size::from_bytes(u64::from(burst) * u64::from(way.room_of(bytes)));
+        let sent = way.rate().map_or(Span::ZERO, |rate| rate.time_for(room));
         let gap = (sent + sent / 4).max(LOSS_TIME * u64::from(burst) / u64::from(wanted));
         let bursts = (LOSS_TIME.as_nanos() / gap.as_nanos().max(1)).max(1);
         let frames = u32::try_from(bursts * u64::from(burst)).unwrap_or(u32::MAX).min(wanted);

@@ -9,6 +9,7 @@ use crate::{Burst, HalfLink, Queue};
 pub struct Way {
     halves: Vec<HalfLink>,
     mtu: u32,
+    counts_packets: bool,
 }
 
 /// An Ethernet header.
@@ -17,7 +18,18 @@ const HEADER: u32 = 14;
 impl Way {
     /// Through these half links, where IP packets have at most `mtu` bytes.
     pub fn new(halves: Vec<HalfLink>, mtu: u32) -> Self {
-        Way { halves, mtu }
+        Way { halves, mtu, counts_packets: false }
+    }
+
+    /// The same where queues hold so many packets, as netem's do, and not so many bytes: as many as full frames of them.
+    #[must_use]
+    pub fn counting_packets(self) -> Self {
+        Way { counts_packets: true, ..self }
+    }
+
+    /// Bytes that a frame of `bytes` counts for in its queues.
+    pub fn room_of(&self, bytes: u32) -> u32 {
+        if self.counts_packets { self.full_frame() } else { bytes }
     }
 
     /// Whether nothing on it impairs anything.
@@ -102,6 +114,7 @@ impl Way {
 
     /// How many frames of `bytes` may come at once without any queue losing one.
     pub fn longest_burst(&self, bytes: u32) -> u32 {
+        let bytes = self.room_of(bytes);
         let limited = self.halves.iter().filter(|half| half.mean_rate().is_some());
         let room = limited.map(|half| match half.queue_limit() {
             Queue::Bytes(size) => u32::try_from(size.as_bytes() / u64::from(bytes)).unwrap_or(u32::MAX),
@@ -160,6 +173,18 @@ mod tests {
         assert_eq!(way.serialisation(1250), Span::from_millis(6), "1 ms and 5 ms");
         assert!((way.loss() - 0.55).abs() < 1e-9);
         assert_eq!(way.longest_burst(1514), 8, "seven wait, one is sent");
+    }
+
+    #[test]
+    fn small_frames_need_as_much_room_as_full_ones_where_packets_are_counted() {
+        let half = HalfLink {
+            rate: Some(Rate::from_mbit(1)),
+            queue: Some(Queue::Bytes(Size::from_bytes(15_140))),
+            ..HalfLink::default()
+        };
+        let way = Way::new(vec![half], 1500);
+        assert_eq!((way.longest_burst(1514), way.longest_burst(60)), (11, 253));
+        assert_eq!(way.counting_packets().longest_burst(60), 11);
     }
 
     #[test]

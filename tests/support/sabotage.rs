@@ -1,0 +1,133 @@
+//! Changes a link behind the back of a run, between its making and its measuring.
+//!
+//! What there is to hold on to: links with long ways are measured first. So a topology that has one with a delay of some
+//! seconds does not come to measure the others before those have passed, since its links stand. If this machine keeps the
+//! test from changing a link in that time, the clocks tell, and there is another try with a longer delay.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use event::{Event, Record, RunState, Verdict, run_directory as names};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Ended, Place, Run, pause};
+
+/// Seconds of delay, one for each try.
+const DELAYS: [u64; 3] = [3, 12, 48];
+
+/// A command in the namespaces of one of a run's processes.
+pub(crate) fn inside(process: u32, words: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &process.to_string()]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--preserve-credentials"]);
+    }
+    command.args(["--net", "--uts"]).args(words).stdin(Stdio::null());
+    command
+}
+
+/// The first process of the node's namespaces, or of the hub's with an empty name.
+pub(crate) struct Processes {
+    /// The one that everything of the run is below, in the hub.
+    pub(crate) hub: u32,
+    nodes: Vec<u32>,
+}
+
+impl Processes {
+    fn of(testbed: u32) -> Self {
+        let hub = children(testbed).first().copied().expect("a run has a process of its own");
+        Processes { hub, nodes: descendants(hub) }
+    }
+
+    /// The first process of a node.
+    pub(crate) fn node(&self, name: &str) -> u32 {
+        let is_it = |process: &&u32| {
+            let said = inside(**process, &["hostname"]).output().expect("nsenter can be started");
+            String::from_utf8_lossy(&said.stdout).trim() == name
+        };
+        *self.nodes.iter().find(is_it).unwrap_or_else(|| panic!("no process of node {name}"))
+    }
+}
+
+/// Runs the topology that `text` makes of a long delay, and changes it by `change` before its other links are measured. The
+/// run in which that came in time, or `None`, and said so, if it never did.
+pub(crate) fn run_changed(place: &Place, text: impl Fn(&str) -> String, change: impl Fn(&Processes)) -> Option<Run> {
+    for (seconds, attempt) in DELAYS.into_iter().zip(0..) {
+        let name = format!("changed-{attempt}");
+        let file = place.write(&format!("{name}.yaml"), &text(&format!("{seconds}s")));
+        let mut command = place.command();
+        command.arg("run").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("testbed can be started");
+        let latest = place.path().join(names::RUNS).join("changed").join(names::LATEST);
+        let Some(stand) = await_links(&latest, &name, child.id()) else {
+            let output = child.wait_with_output().expect("it has ended");
+            panic!("no links: {}", Ended { output }.told());
+        };
+        change(&Processes::of(child.id()));
+        let changed = fabric::clock::realtime();
+        let is_in_time = changed < stand + seconds * 1_000_000_000;
+        if !is_in_time {
+            // It may be about anything by now.
+            let _gone = kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+        }
+        let output = child.wait_with_output().expect("it ends");
+        if is_in_time {
+            return Some(Run {
+                ended: Ended { output },
+                directory: latest.canonicalize().expect("it has a directory"),
+            });
+        }
+        eprintln!("the link was changed too late, another try");
+    }
+    eprintln!("STARVED in every attempt: nothing is proven");
+    None
+}
+
+/// When the links of the run of this file stood, at the earliest: nanoseconds since 1970. `None` if it ends before.
+fn await_links(latest: &Path, name: &str, testbed: u32) -> Option<u64> {
+    loop {
+        let log = std::fs::read_to_string(latest.join(names::EVENTS)).unwrap_or_default();
+        let records: Vec<Record> = log.lines().filter_map(|line| Record::from_line(line).ok()).collect();
+        let began = records.iter().find_map(|record| match &record.event {
+            // `latest` may still be the run before.
+            Event::RunBegan { file, unix_ms, .. } if file.contains(name) => Some(unix_ms * 1_000_000),
+            _ => None,
+        });
+        let stood = records.iter().find(|record| matches!(record.event, Event::FabricRaised { .. }));
+        if let (Some(began), Some(stood)) = (began, stood) {
+            return Some(began + stood.at_ns);
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{testbed}/stat")).unwrap_or_default();
+        if stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z')) {
+            return None;
+        }
+        pause(Duration::from_millis(5), "the log is a file, which tells nobody that it grew");
+    }
+}
+
+/// Whether the run is INVALID for a link, and what it says of it; `None`, and said so, if this machine was too busy.
+pub(crate) fn deviation(run: &Run) -> Option<String> {
+    if !run.kept_up() {
+        eprintln!("STARVED: nothing is proven");
+        return None;
+    }
+    run.ended.expect_status(Verdict::Invalid.exit_status().into());
+    let state: RunState = run.state();
+    assert_eq!(state.verdict, Some(Verdict::Invalid));
+    let cause = state.causes.first().cloned().expect("a verdict but PASS has a cause");
+    assert!(run.ended.stdout().contains(&format!("INVALID {}: {cause}", state.name)), "{}", run.ended.told());
+    assert!(state.started_at.is_none(), "no node was started");
+    Some(cause)
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+fn descendants(process: u32) -> Vec<u32> {
+    let own = children(process);
+    own.iter().copied().chain(own.iter().flat_map(|child| descendants(*child))).collect()
+}
