@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use event::{
-    Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NodeInfo, NodeReport, Record, Recording, RunState,
-    SourceState, Verdict,
+    CalibrationSummary, Direction, EndCause, Event, ExitStatus, Lag, LinkCount, LinkMeasurement, MeasuredOutcome,
+    NodeInfo, NodeReport, Record, Recording, RunState, SourceState, Verdict,
 };
 use machine::{Rate, Seed, Span};
 use proptest::prelude::*;
@@ -80,6 +80,37 @@ fn link() -> impl Strategy<Value = LinkCount> {
     })
 }
 
+fn measurement() -> impl Strategy<Value = LinkMeasurement> {
+    let outcome = prop_oneof![
+        Just(MeasuredOutcome::Within),
+        Just(MeasuredOutcome::Outside),
+        Just(MeasuredOutcome::Starved),
+        Just(MeasuredOutcome::Unmeasured)
+    ];
+    (name(), outcome, span(), number(), any::<f64>(), proptest::collection::vec(text(), 0..3)).prop_map(
+        |(node, outcome, span, number, share, texts)| LinkMeasurement {
+            node,
+            network: "net".into(),
+            direction: if number % 2 == 0 { Direction::Up } else { Direction::Between },
+            outcome,
+            delay: span,
+            delay_measured: (number % 3 == 0).then_some(span),
+            delay_tolerance: span,
+            rate: (number % 5 == 0).then_some(Rate::from_bits_per_sec(number)),
+            rate_measured: (number % 7 == 0).then_some(Rate::from_bits_per_sec(number)),
+            rate_tolerance: Some(share),
+            loss: share,
+            loss_measured: (number % 2 == 0).then_some(share),
+            loss_interval: (number % 3 == 0).then_some((share, share)),
+            sent: number,
+            arrived: number,
+            attempts: number,
+            unmeasured: texts.clone(),
+            deviations: texts,
+        },
+    )
+}
+
 fn began() -> impl Strategy<Value = Event> {
     let nodes = proptest::collection::vec((name(), "[a-b]", text()), 0..40);
     let texts = || proptest::collection::vec(text(), 0..4);
@@ -123,6 +154,12 @@ fn event() -> impl Strategy<Value = Event> {
             Event::ExpectationChecked { expectation, label, held, found }
         }),
         1 => link().prop_map(Event::LinkCounted),
+        2 => measurement().prop_map(Event::LinkMeasured),
+        1 => (text(), span(), number(), proptest::option::of(text())).prop_map(|(depth, took, links, failed)| {
+            let disturbance = failed.clone();
+            let summary = CalibrationSummary { depth, took, links, batches: 1, capacity: 1, failed, disturbance };
+            Event::LinksCalibrated(summary)
+        }),
         1 => (number(), number(), proptest::option::of(text())).prop_map(|(packets, unrecorded, failed)| {
             Event::PacketsRecorded(Recording { files: packets, packets, unrecorded, failed })
         }),

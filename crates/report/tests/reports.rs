@@ -4,7 +4,11 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use event::{Discards, LinkCount, NetworkInfo, Record, RunState, Verdict, run_directory};
+use event::{
+    Direction, Discards, LinkCount, LinkMeasurement, MeasuredOutcome, NetworkInfo, Record, RunState, Verdict,
+    run_directory,
+};
+use machine::{Rate, Span};
 use quick_xml::events::Event as Xml;
 use report::{LiveView, Output};
 
@@ -169,6 +173,52 @@ fn packets_are_accounted_for_down_to_the_program_and_what_is_not_counted_is_said
     let links = result["links"].as_array().unwrap();
     assert_eq!(links.iter().filter(|link| link["adds_up"] == false).count(), 1);
     assert_eq!(links.iter().filter(|link| link["program"]["discarded"] == 70).count(), 1);
+}
+
+#[test]
+fn links_stand_beside_what_was_measured_of_them() {
+    let mut state = state(PASS);
+    let within = LinkMeasurement {
+        node: "server-1".into(),
+        network: "net".into(),
+        direction: Direction::Up,
+        outcome: MeasuredOutcome::Within,
+        delay: Span::from_millis(5),
+        delay_measured: Some(Span::from_micros(5012)),
+        delay_tolerance: Span::from_millis(1),
+        rate: Some(Rate::from_mbit(50)),
+        rate_measured: Some(Rate::from_bits_per_sec(49_912_345)),
+        rate_tolerance: Some(0.05),
+        loss: 0.01,
+        loss_measured: None,
+        loss_interval: None,
+        sent: 42,
+        arrived: 42,
+        attempts: 1,
+        unmeasured: vec![],
+        deviations: vec![],
+    };
+    let traced = LinkMeasurement {
+        direction: Direction::Down,
+        rate: None,
+        rate_measured: None,
+        unmeasured: vec!["rate: it follows a trace".into()],
+        ..within.clone()
+    };
+    let outside = LinkMeasurement {
+        node: "server-2".into(),
+        outcome: MeasuredOutcome::Outside,
+        rate_measured: Some(Rate::from_mbit(20)),
+        deviations: vec!["rate configured 50 Mbit/s, measured 20 Mbit/s (tolerance 5 %)".into()],
+        loss_measured: Some(0.012),
+        loss_interval: Some((0.008, 0.02)),
+        ..within.clone()
+    };
+    let pair = LinkMeasurement { node: "check -> client".into(), direction: Direction::Between, ..within.clone() };
+    let starved = LinkMeasurement { outcome: MeasuredOutcome::Starved, delay_measured: None, ..outside.clone() };
+    state.measurements = vec![within, traced, outside, pair, starved];
+    insta::assert_snapshot!("measured-table", report::table(&state, false));
+    insta::assert_snapshot!("measured-markdown", report::markdown(&state));
 }
 
 #[test]
