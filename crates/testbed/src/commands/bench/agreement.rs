@@ -130,8 +130,8 @@ fn measure_batch(lab: &mut Lab, batch: &[Judged], attempt: u32) -> anyhow::Resul
         packets.extend(collected.packets);
         unseen += collected.unseen;
     }
-    let own_losses = relay.map_or(0, |(lost, _)| lost) + unseen;
-    let kept_up = timer.at(0.99) <= LATE && own_losses == 0 && relay.is_none_or(|(_, late)| late <= LATE);
+    let own_losses = relay.map_or(0, |relay| relay.own_losses) + unseen;
+    let kept_up = timer.at(0.99) <= LATE && own_losses == 0 && relay.is_none_or(|relay| relay.late <= LATE);
     let rows = (0..).zip(batch).map(|(id, (row, expected))| {
         let arrivals: Vec<Arrival> = packets.iter().filter(|Seen(flow, ..)| *flow == id).map(arrival).collect();
         let figures = Figures::of(row, &arrivals);
@@ -139,7 +139,7 @@ fn measure_batch(lab: &mut Lab, batch: &[Judged], attempt: u32) -> anyhow::Resul
         let most_idle = expected.longest().as_nanos() / 200;
         let is_fed = row.kind != Kind::Rate || idle.get(&id).is_some_and(|idle| *idle < most_idle);
         let machine =
-            Machine { kept_up: kept_up && is_fed, own_losses, timer: &timer, relay: relay.map(|(_, late)| late) };
+            Machine { kept_up: kept_up && is_fed, own_losses, timer: &timer, relay: relay.map(|relay| relay.late) };
         (row.name.to_owned(), describe(row, expected, &figures, attempt, &machine))
     });
     Ok(Value::Object(rows.collect()))

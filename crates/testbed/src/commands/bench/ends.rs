@@ -123,6 +123,9 @@ fn stay() -> nix::Result<CpuSet> {
     Ok(anywhere)
 }
 
+/// Later than this, and the machine has stood still.
+const STALL: Span = Span::from_millis(20);
+
 /// Sends the packets of all flows at their times; for how long the line of each had nothing to send.
 fn send(begin: Time, flows: &[Flow]) -> io::Result<Vec<(u32, u64)>> {
     let mut schedule: Vec<(u64, usize, u32)> = Vec::new();
@@ -142,10 +145,18 @@ fn send(begin: Time, flows: &[Flow]) -> io::Result<Vec<(u32, u64)>> {
     let mut payload = Vec::with_capacity(1500);
     let (mut begun, mut idle) = (vec![None; flows.len()], vec![0; flows.len()]);
     let anywhere = stay()?;
+    let mut slip = Span::ZERO;
     for (due, at, first) in schedule {
         let flow = &flows[at];
-        timer::wait_until(begin + Span::from_nanos(due));
-        let sent = clock::now().as_nanos();
+        let due = begin + slip + Span::from_nanos(due);
+        timer::wait_until(due);
+        let sent = clock::now();
+        // After a stall what is left is sent at its pace, and not at once: that would be other traffic.
+        let late = sent.since(due);
+        if late > STALL {
+            slip += late;
+        }
+        let sent = sent.as_nanos();
         let began: u64 = *begun[at].get_or_insert(sent);
         for number in first..flow.packets.min(first + flow.turn) {
             packet::write(&mut payload, flow.id, number, sent, flow.bytes);

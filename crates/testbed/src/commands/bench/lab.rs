@@ -34,6 +34,17 @@ pub(super) struct Collected {
     pub(super) unseen: u64,
 }
 
+/// How the relay did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relayed {
+    /// Packets that it lost by itself.
+    pub(super) own_losses: u64,
+    /// How late it was, in milliseconds, at the 99th percentile.
+    pub(super) late: f64,
+    /// Packets that found a full queue.
+    pub(super) queue_drops: u64,
+}
+
 /// Somebody has asked for the end (Ctrl-C).
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
@@ -169,15 +180,19 @@ impl Lab {
         Ok(self.runtime.block_on(self.fabric.set_link(left, 0, profile))?)
     }
 
-    /// Waits until the relay, if there is one, has nothing under way any more; whether it lost packets by itself, and the
-    /// 99th percentile of how late it was in milliseconds.
-    pub(super) fn settle(&mut self) -> anyhow::Result<Option<(u64, f64)>> {
+    /// Waits until the relay, if there is one, has nothing under way any more; how it did.
+    pub(super) fn settle(&mut self) -> anyhow::Result<Option<Relayed>> {
+        // A change, of nothing here, comes after all that has arrived: no packet is left unread.
+        self.runtime.block_on(self.fabric.heal(u32::MAX))?;
         loop {
             let Some(snapshot) = self.runtime.block_on(self.fabric.snapshot())? else { return Ok(None) };
-            let halves = snapshot.networks.iter().flat_map(link::NetworkCounters::halves);
-            if halves.map(|half| half.in_flight.packets).sum::<u64>() == 0 {
-                let late = super::timer::millis(snapshot.lateness.quantile(0.99));
-                return Ok(Some((snapshot.own_losses(), late)));
+            let halves = || snapshot.networks.iter().flat_map(link::NetworkCounters::halves);
+            if halves().map(|half| half.in_flight.packets).sum::<u64>() == 0 {
+                return Ok(Some(Relayed {
+                    own_losses: snapshot.own_losses(),
+                    late: super::timer::millis(snapshot.lateness.quantile(0.99)),
+                    queue_drops: halves().map(|half| half.dropped.queue.packets).sum(),
+                }));
             }
             super::timer::wait_until(fabric::clock::now() + machine::Span::from_millis(5));
         }

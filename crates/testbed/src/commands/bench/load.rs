@@ -72,7 +72,8 @@ fn carry(lab: &mut Lab, links: u32, time: Span) -> anyhow::Result<Value> {
         "sent": sent,
         "arrived": arrived.len(),
         "unseen": unseen,
-        "own-losses": relay.map(|(lost, _)| lost),
+        "own-losses": relay.map(|relay| relay.own_losses),
+        "queue-drops": relay.map(|relay| relay.queue_drops),
         "delay-error-ms": errors.json(),
         "timer-ms": timer.json(),
         // The process of the relay, in which there is nothing else to do.
