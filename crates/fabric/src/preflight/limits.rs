@@ -55,8 +55,10 @@ pub enum LimitError {
 const BRIDGE_PORTS: usize = 1023;
 /// Descriptors of a run that has no nodes: logs, the relay, the runtime.
 const BASE_DESCRIPTORS: u64 = 128;
-/// Descriptors a node: its control socket and its log files.
+/// Descriptors a node: its control socket.
 const DESCRIPTORS: u64 = 1;
+/// Descriptors an impaired interface, or an end of a pair: where it is measured.
+const DESCRIPTORS_OF_INTERFACE: u64 = 1;
 /// Processes a node: its first one, and a program of a few.
 const PROCESSES: u64 = 4;
 const BASE_PROCESSES: u64 = 32;
@@ -78,7 +80,11 @@ pub fn require(plan: &Plan) -> Result<(), LimitError> {
     }
     let nodes = plan.nodes().len();
     let count = nodes as u64;
-    raise(Resource::RLIMIT_NOFILE, "descriptors", nodes, BASE_DESCRIPTORS + DESCRIPTORS * count, "ulimit -Hn")?;
+    let interfaces = plan.nodes().iter().flat_map(|node| &node.interfaces);
+    let impaired = interfaces.filter(|interface| !interface.link.is_transparent()).count();
+    let measured = (impaired + 2 * plan.pairs().len()) as u64;
+    let descriptors = BASE_DESCRIPTORS + DESCRIPTORS * count + DESCRIPTORS_OF_INTERFACE * measured;
+    raise(Resource::RLIMIT_NOFILE, "descriptors", nodes, descriptors, "ulimit -Hn")?;
     let processes = BASE_PROCESSES + PROCESSES * count;
     // The limit does not hold for the real root.
     if !nix::unistd::geteuid().is_root() {
