@@ -26,6 +26,9 @@ const GRACE: Span = Span::from_millis(200);
 /// A bare timer this late at its 99th percentile, and neither delays nor rates are the link's.
 const LATE: f64 = 2.0;
 
+/// A single stall of this many milliseconds moves a mean and a 99th percentile, too.
+const STALL: f64 = 10.0;
+
 /// A row, and what is expected of it.
 type Judged = (Row, Expected);
 
@@ -131,7 +134,8 @@ fn measure_batch(lab: &mut Lab, batch: &[Judged], attempt: u32) -> anyhow::Resul
         unseen += collected.unseen;
     }
     let own_losses = relay.map_or(0, |relay| relay.own_losses) + unseen;
-    let kept_up = timer.at(0.99) <= LATE && own_losses == 0 && relay.is_none_or(|relay| relay.late <= LATE);
+    let in_time = timer.at(0.99) <= LATE && timer.at(1.0) <= STALL;
+    let kept_up = in_time && own_losses == 0 && relay.is_none_or(|relay| relay.late <= LATE);
     let rows = (0..).zip(batch).map(|(id, (row, expected))| {
         let arrivals: Vec<Arrival> = packets.iter().filter(|Seen(flow, ..)| *flow == id).map(arrival).collect();
         let figures = Figures::of(row, &arrivals);
