@@ -144,7 +144,7 @@ impl Expected {
         self.longest
     }
 
-    /// Figures that are further from their means than [five](SIGMAS) standard deviations (of the figure and of the mean) and
+    /// Figures that are further from their means than five standard deviations (of the figure and of the mean) and
     /// the leeway.
     pub fn strays(&self, row: &Row, found: &Figures, leeway: &Leeway) -> Vec<Stray> {
         let strays = self.figures.iter().filter_map(|&(figure, expected, deviation)| {
