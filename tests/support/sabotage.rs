@@ -4,28 +4,57 @@
 //! seconds does not come to measure the others before those have passed, since its links stand. If this machine keeps the
 //! test from changing a link in that time, the clocks tell, and there is another try with a longer delay.
 
+use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use event::{Event, Record, RunState, Verdict, run_directory as names};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::{Ended, Place, Run, pause};
 
 /// Seconds of delay, one for each try.
 const DELAYS: [u64; 3] = [3, 12, 48];
 
-/// A command in the namespaces of one of a run's processes.
+/// A command in the namespaces of one of a run's processes, that may change its network there.
 pub(crate) fn inside(process: u32, words: &[&str]) -> Command {
-    let mut command = Command::new("nsenter");
-    command.args(["--target", &process.to_string()]);
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--preserve-credentials"]);
-    }
-    command.args(["--net", "--uts"]).args(words).stdin(Stdio::null());
+    // An ordinary user owns the user namespace of his runs.
+    let kinds: &[&str] = if geteuid().is_root() { &["net", "uts"] } else { &["user", "net", "uts"] };
+    let open = |kind: &&str| File::open(format!("/proc/{process}/ns/{kind}"));
+    let namespaces: std::io::Result<Vec<File>> = kinds.iter().map(open).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    let enter = move || {
+        let namespaces = namespaces.as_ref().map_err(|error| std::io::Error::from(error.kind()))?;
+        for namespace in namespaces {
+            setns(namespace, CloneFlags::empty())?;
+        }
+        keep_network_capability()
+    };
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe { command.pre_exec(enter) };
     command
+}
+
+/// Whoever is not root in a user namespace has no capability after exec but ambient ones (capabilities(7)).
+fn keep_network_capability() -> std::io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522; // linux/capability.h
+    const CAP_NET_ADMIN: libc::c_ulong = 12;
+    let mut header = [VERSION_3, 0];
+    // Effective, permitted and inheritable; first the lower 32 of each.
+    let mut sets = [0_u32; 6];
+    let done = |result: libc::c_long| if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: header and sets are as long as version 3 has them, and alive.
+    done(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
+    sets[2] |= 1 << CAP_NET_ADMIN;
+    // SAFETY: as above.
+    done(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })?;
+    // SAFETY: only numbers are given.
+    done(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0) }.into())
 }
 
 /// The first process of the node's namespaces, or of the hub's with an empty name.
@@ -44,7 +73,7 @@ impl Processes {
     /// The first process of a node.
     pub(crate) fn node(&self, name: &str) -> u32 {
         let is_it = |process: &&u32| {
-            let said = inside(**process, &["hostname"]).output().expect("nsenter can be started");
+            let said = inside(**process, &["hostname"]).output().expect("it can be started");
             String::from_utf8_lossy(&said.stdout).trim() == name
         };
         *self.nodes.iter().find(is_it).unwrap_or_else(|| panic!("no process of node {name}"))

@@ -96,8 +96,9 @@ impl Train {
         let is_last = first + payload == packet.len();
         out[..VNET + self.payload].copy_from_slice(&packet[..VNET + self.payload]);
         out[VNET + self.payload..].copy_from_slice(&packet[first..first + payload]);
-        out[1] = 0; // no longer a train
-        out[4..6].fill(0);
+        // No longer a train. A router tells how much of the whole train it had in one piece, as the length of the headers:
+        // of a packet that is shorter the kernel would refuse that.
+        out[1..6].fill(0);
 
         let frame = &mut out[VNET..];
         let length = frame.len();
@@ -147,7 +148,8 @@ pub(super) mod tests {
     fn train(kind: u8, segment: u16, payload: usize) -> Vec<u8> {
         let is_ipv4 = kind == TCP4 || kind == UDP;
         let transport = if is_ipv4 { HEADER + 20 } else { HEADER + 40 };
-        let mut packet = vec![NEEDS_CHECKSUM, kind, 0, 0];
+        let mut packet = vec![NEEDS_CHECKSUM, kind];
+        packet.extend(3000_u16.to_ne_bytes());
         packet.extend(segment.to_ne_bytes());
         packet.extend((transport as u16).to_ne_bytes());
         packet.extend(if kind == UDP { [6, 0] } else { [16, 0] });
@@ -194,6 +196,7 @@ pub(super) mod tests {
             let total: usize = packets.iter().map(|packet| packet.len() - VNET).sum();
             assert_eq!(Train::wire_size(Train::of(&packet), &packet), WireSize { bytes: total as u32, packets: 4 });
             assert!(packets.iter().all(|packet| Train::of(packet).is_none()), "none is a train");
+            assert!(packets.iter().all(|packet| packet[2..4] == [0, 0]), "nor as long as the train's first piece");
         }
     }
 
