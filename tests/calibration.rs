@@ -106,9 +106,7 @@ expect:
     let place = Place::new();
     let run = sabotage::run_changed(&place, text, |processes| {
         let slow = "tc qdisc add dev eth0 root tbf rate 5mbit burst 3000 limit 1000000";
-        let words: Vec<&str> = slow.split(' ').collect();
-        let done = sabotage::inside(processes.node("near"), &words).output().expect("it can be started");
-        assert!(done.status.success(), "{slow}: {}", String::from_utf8_lossy(&done.stderr));
+        sabotage::done_inside(processes.node("near"), slow);
     });
     let Some(run) = run else { return };
     let Some(cause) = sabotage::deviation(&run) else { return };

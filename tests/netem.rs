@@ -103,9 +103,7 @@ expect:
     };
     let run = sabotage::run_changed(&place, text, |processes| {
         // The hub's end of the first node's first interface, where what reaches the node is impaired.
-        let words = ["tc", "qdisc", "change", "dev", "n0-0", "root", "netem", "delay", "50ms"];
-        let done = sabotage::inside(processes.hub, &words).output().expect("it can be started");
-        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+        sabotage::done_inside(processes.hub, "tc qdisc change dev n0-0 root netem delay 50ms");
     });
     let Some(cause) = run.as_ref().and_then(sabotage::deviation) else { return };
     let words = "link near down on net is not what the file asks for: delay configured 5 ms, measured 5";

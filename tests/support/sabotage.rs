@@ -20,8 +20,15 @@ use super::{Ended, Place, Run, pause};
 /// Seconds of delay, one for each try.
 const DELAYS: [u64; 3] = [3, 12, 48];
 
+/// Does that in the namespaces of one of a run's processes.
+pub(crate) fn done_inside(process: u32, command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let done = inside(process, &words).output().expect("it can be started");
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// A command in the namespaces of one of a run's processes, that may change its network there.
-pub(crate) fn inside(process: u32, words: &[&str]) -> Command {
+fn inside(process: u32, words: &[&str]) -> Command {
     // An ordinary user owns the user namespace of his runs.
     let kinds: &[&str] = if geteuid().is_root() { &["net", "uts"] } else { &["user", "net", "uts"] };
     let open = |kind: &&str| File::open(format!("/proc/{process}/ns/{kind}"));
@@ -57,7 +64,7 @@ fn keep_network_capability() -> std::io::Result<()> {
     done(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0) }.into())
 }
 
-/// The first process of the node's namespaces, or of the hub's with an empty name.
+/// What a run has started.
 pub(crate) struct Processes {
     /// The one that everything of the run is below, in the hub.
     pub(crate) hub: u32,

@@ -22,6 +22,8 @@ pub struct RelaySnapshot {
     pub truncated: u64,
     /// Frames that the kernel did not take, for instance because the interface was down.
     pub unsendable: u64,
+    /// Frames that the kernel called invalid: the relay made them wrong, however much time it had.
+    pub invalid: u64,
 }
 
 /// Frames of one node that do not enter the model.
@@ -42,7 +44,7 @@ impl RelaySnapshot {
     pub fn own_losses(&self) -> u64 {
         let overflow: u64 =
             self.networks.iter().flat_map(NetworkCounters::halves).map(|half| half.dropped.overflow.packets).sum();
-        self.kernel_drops + self.truncated + self.unsendable + overflow
+        self.kernel_drops + self.truncated + self.unsendable + self.invalid + overflow
     }
 
     /// What all halves of all networks delivered to nodes.

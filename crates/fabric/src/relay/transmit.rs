@@ -30,6 +30,8 @@ pub(super) struct Sent {
     pub(super) frames: usize,
     /// How many of those the kernel did not take.
     pub(super) refused: u64,
+    /// How many it called invalid: no busy machine has that, they were made wrong here.
+    pub(super) invalid: u64,
 }
 
 /// A message under construction: packets of a train, or one packet of any kind.
@@ -96,7 +98,7 @@ fn hand_over(socket: &OwnedFd, ifindex: u32, messages: &[Message<'_>], pieces: &
         header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         raw.push(header);
     }
-    let mut result = Sent { frames: messages.iter().map(|message| message.frames).sum(), refused: 0 };
+    let mut result = Sent { frames: messages.iter().map(|message| message.frames).sum(), ..Sent::default() };
     let mut done = 0;
     let mut patience = PATIENCE;
     while done < raw.len() {
@@ -117,8 +119,12 @@ fn hand_over(socket: &OwnedFd, ifindex: u32, messages: &[Message<'_>], pieces: &
                 let _nothing_is_waited_for = ppoll(&mut [], Some(turn), None);
             }
             // The first of those left is at fault; the others may pass.
-            _ => {
-                result.refused += messages[done].frames as u64;
+            error => {
+                let kind = match error {
+                    Errno::EINVAL | Errno::EMSGSIZE => &mut result.invalid,
+                    _ => &mut result.refused,
+                };
+                *kind += messages[done].frames as u64;
                 done += 1;
             }
         }

@@ -65,6 +65,7 @@ pub(super) struct Worker {
     kernel_drops: u64,
     truncated: u64,
     unsendable: u64,
+    invalid: u64,
     latest_arrival: Time,
     /// Whether the round under way took anything in or sent anything.
     worked: bool,
@@ -105,6 +106,7 @@ impl Worker {
             kernel_drops: 0,
             truncated: 0,
             unsendable: 0,
+            invalid: 0,
             latest_arrival: Time::ZERO,
             worked: false,
             last_work: Time::ZERO,
@@ -189,8 +191,9 @@ impl Worker {
             let mut rest = &outbox.frames[..];
             while !rest.is_empty() {
                 let frames = rest.iter().map(|(frame, _)| frame);
-                let Sent { frames, refused } = transmit::send(self.receiver.sending(), outbox.ifindex, frames);
+                let Sent { frames, refused, invalid } = transmit::send(self.receiver.sending(), outbox.ifindex, frames);
                 self.unsendable += refused;
+                self.invalid += invalid;
                 let (sent, unsent) = rest.split_at(frames);
                 let now = clock::now();
                 for due in sent.iter().filter_map(|(_, due)| *due) {
@@ -250,7 +253,7 @@ impl Worker {
         self.switch = Switch::new(&config, capture);
         self.lateness = Lateness::default();
         let _of_probes = self.receiver.take_drops();
-        (self.kernel_drops, self.truncated, self.unsendable) = (0, 0, 0);
+        (self.kernel_drops, self.truncated, self.unsendable, self.invalid) = (0, 0, 0, 0);
     }
 
     fn snapshot(&mut self) -> RelaySnapshot {
@@ -263,6 +266,7 @@ impl Worker {
             kernel_drops: self.kernel_drops,
             truncated: self.truncated,
             unsendable: self.unsendable,
+            invalid: self.invalid,
         }
     }
 

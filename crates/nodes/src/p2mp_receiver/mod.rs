@@ -130,6 +130,7 @@ pub(crate) fn run(args: Args, events: EventSink) -> Result<Exit, ReceiverError> 
     let mut socket = socket.map_err(listen)?;
     // A kernel that does not tell lets answers go by the address that routes want, as most programs do.
     let _ = socket.tell_destinations();
+    // One that does not note arrivals takes a busy program's delay for the network's.
     let _ = socket.tell_arrivals();
     let buffers = socket.enlarge(BUFFERS).map_err(listen)?;
     let drawn = match args.seed {
