@@ -7,6 +7,7 @@
 //! * [`hosts`]: names: what each node's `/etc/hosts` says of the others.
 //! * [`launch`]: what is started in a node, in which environment.
 //! * `calibration`: links measured before the first node starts, in the words of the log.
+//! * `recording`: what the relay tells of itself, in the words of the log.
 //! * [`lag`]: how late this machine's timers are, and when that makes a result worthless.
 
 mod calibration;
@@ -16,6 +17,7 @@ pub mod hosts;
 pub mod lag;
 pub mod launch;
 pub mod netns;
+mod recording;
 pub mod run;
 
 pub use directory::RunDirectory;

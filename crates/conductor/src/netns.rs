@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use event::{Direction, Lag, LinkCount, Recording};
+use event::{Direction, Lag, LinkChange, LinkCount, RecordedLinks, Recording};
 use fabric::relay::RelaySnapshot;
 use fabric::{Extras, Fabric, NetemCount, RaiseError};
 use link::calibration::Depth;
@@ -23,6 +23,7 @@ use crate::files::SharedFiles;
 use crate::hosts;
 use crate::lag;
 use crate::launch::{self, Launch};
+use crate::recording::{self, PortNames};
 
 /// Why the engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,7 @@ pub enum EngineError {
 /// A standing fabric and a connection to every node's init.
 pub struct Netns {
     fabric: Fabric,
+    port_names: PortNames,
     controls: Vec<OwnedWriteHalf>,
     launches: Vec<Launch>,
     /// By node: its own `/etc/hosts`, if the common one says something else.
@@ -89,10 +91,23 @@ impl Netns {
             launches.push(launch::launch(plan, raised.id, files, &disk));
         }
         let run = run.to_owned();
+        let port_names = PortNames::of(plan, &fabric);
+        let (late_before, lost_before) = (Span::ZERO, 0);
         let mut engine =
-            Netns { fabric, controls, launches, hosts, run, calibrate, late_before: Span::ZERO, lost_before: 0 };
+            Netns { fabric, port_names, controls, launches, hosts, run, calibrate, late_before, lost_before };
         engine.note_losses().await;
         Ok(engine)
+    }
+
+    /// What is recorded, if anything is.
+    pub fn recorded_links(&self, plan: &Plan) -> Option<RecordedLinks> {
+        self.fabric.capture().map(|capture| recording::began(plan, capture))
+    }
+
+    /// What has changed of what the relay carries since this was asked last.
+    pub fn take_changes(&mut self) -> Vec<LinkChange> {
+        let changes = self.fabric.take_changes();
+        changes.into_iter().map(|applied| self.port_names.told(applied)).collect()
     }
 
     /// Measures what links do. They are as new afterwards.
@@ -237,6 +252,7 @@ impl Netns {
                 packets: summary.recorded,
                 unrecorded: summary.unrecorded,
                 failed: summary.failed,
+                ended_ns: summary.ended.as_nanos(),
             }),
             // That the relay has stopped is among the invalidities already.
             Err(_) => None,

@@ -146,6 +146,9 @@ impl Conductor {
         raising_took: Span,
     ) -> Result<Verdict, RunError> {
         let mut began = fabric::clock::now();
+        if let Some(links) = self.engine.recorded_links(self.scenario.plan()) {
+            self.scenario.handle(began, Input::RecordingBegan(Box::new(links)));
+        }
         self.scenario.handle(began, Input::Raised { took: raising_took });
         loop {
             while let Some(output) = self.scenario.poll() {
@@ -156,6 +159,7 @@ impl Conductor {
                             self.probe.reset();
                             self.engine.begin().await;
                             began = fabric::clock::now();
+                            self.note_changes();
                         }
                         journal.write(&record)?;
                     }
@@ -192,7 +196,9 @@ impl Conductor {
                         }
                     }
                     other => {
-                        if let Some(refused) = self.engine.carry_out(&self.scenario, other).await {
+                        let refused = self.engine.carry_out(&self.scenario, other).await;
+                        self.note_changes();
+                        if let Some(refused) = refused {
                             self.scenario.handle(fabric::clock::now(), refused);
                         }
                     }
@@ -225,6 +231,14 @@ impl Conductor {
                     self.scenario.advance(now);
                 }
             }
+        }
+    }
+
+    /// What has become of links goes into the log, as exactly as the relay tells it.
+    fn note_changes(&mut self) {
+        let changes = self.engine.take_changes();
+        if !changes.is_empty() {
+            self.scenario.handle(fabric::clock::now(), Input::LinksChanged(changes));
         }
     }
 

@@ -5,6 +5,7 @@
 //! * [`state`]: the fold: a log in, the state of the run out.
 //! * [`account`]: what became of packets from the sender's link to the receiver's program; it always adds up.
 //! * [`measurement`]: what was measured of links before nodes started, beside what was asked for.
+//! * [`recording`]: what a recording of packets is of, and what happened to its links.
 //! * [`verdict`]: PASS, FAIL, INVALID or interrupted, and the exit status of each.
 //! * [`run_directory`]: the names of a run directory's files.
 //!
@@ -22,6 +23,7 @@ pub mod account;
 pub mod measurement;
 pub mod node_report;
 pub mod record;
+pub mod recording;
 pub mod run_directory;
 pub mod state;
 pub mod verdict;
@@ -29,6 +31,9 @@ pub mod verdict;
 pub use account::{Discards, LinkAccount};
 pub use measurement::{CalibrationSummary, LinkMeasurement, MeasuredOutcome};
 pub use node_report::{Delivery, NodeReport, Rounds, SourceState, Transferred};
-pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record, Recording};
+pub use record::{Direction, EndCause, Event, ExitStatus, Lag, LinkCount, NetworkInfo, NodeInfo, Record};
+pub use recording::{
+    Changed, LinkChange, RecordedLinks, RecordedNetwork, RecordedPair, RecordedPort, RecordedTrace, Recording,
+};
 pub use state::{ExpectationState, FaultState, NodePhase, NodeState, Progress, RunState, SourceView};
 pub use verdict::Verdict;

@@ -3,7 +3,7 @@
 use machine::{Seed, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::{CalibrationSummary, LinkMeasurement, NodeReport, Verdict};
+use crate::{CalibrationSummary, LinkChange, LinkMeasurement, NodeReport, RecordedLinks, Recording, Verdict};
 
 /// A fact and when it was known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,10 @@ pub enum Event {
         /// How long that took.
         took: Span,
     },
+    /// What passes on links is recorded from now on.
+    RecordingBegan(RecordedLinks),
+    /// What the relay carries was changed.
+    LinksChanged(LinkChange),
     /// What one half link does was measured, before any node started.
     LinkMeasured(LinkMeasurement),
     /// Links were measured; they are as new afterwards.
@@ -352,19 +356,6 @@ impl LinkCount {
 
 fn is_zero(packets: &u64) -> bool {
     *packets == 0
-}
-
-/// What was recorded of the packets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recording {
-    /// One an interface.
-    pub files: u64,
-    /// In all of them; a packet that was sent and received is in two.
-    pub packets: u64,
-    /// Packets that are in none, because the disk did not keep up or failed.
-    pub unrecorded: u64,
-    /// What could not be written, if something could not.
-    pub failed: Option<String>,
 }
 
 /// How late timers were.

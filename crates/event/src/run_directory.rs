@@ -53,3 +53,8 @@ pub fn node(run: &Path, node: &str) -> PathBuf {
 pub fn disk(run: &Path, node: &str) -> PathBuf {
     self::node(run, node).join(DISK)
 }
+
+/// What was recorded of `node`'s interface in the run directory `run`.
+pub fn capture(run: &Path, node: &str, interface: &str) -> PathBuf {
+    run.join(PCAP).join(format!("{node}.{interface}.pcapng"))
+}

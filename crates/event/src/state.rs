@@ -300,6 +300,8 @@ impl RunState {
                 self.causes.clone_from(causes);
                 self.took = Some(*took);
             }
+            // Of use to who decides about the packets again.
+            Event::RecordingBegan(_) | Event::LinksChanged(_) => {}
             Event::OutputMatched { .. } | Event::ReportsLeftOut { .. } => {}
         }
     }

@@ -26,7 +26,9 @@ use topology::plan::NodeId;
 use crate::calibration::Probe;
 use crate::clock;
 use crate::netlink::{Batch, KeptNetem, Netlink, Refusal};
-use crate::relay::{CaptureSummary, Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped};
+use crate::relay::{
+    Applied, CaptureSummary, Relay, RelayError, RelayHandle, RelayPort, RelaySnapshot, RelayStopped, StartedCapture,
+};
 use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
 pub use counts::NetemCount;
@@ -305,6 +307,16 @@ impl Fabric {
         let Some(ending) = ending else { return Ok(None) };
         // A task that is cancelled has not waited, and there is nobody left to tell.
         Ok(tokio::task::spawn_blocking(|| ending.wait()).await.ok())
+    }
+
+    /// What the relay was changed by since this was asked last, in the order in which that happened.
+    pub fn take_changes(&mut self) -> Vec<Applied> {
+        self.relay.as_ref().map(RelayHandle::take_changes).unwrap_or_default()
+    }
+
+    /// What is recorded, if anything is.
+    pub fn capture(&self) -> Option<&StartedCapture> {
+        self.relay.as_ref().and_then(RelayHandle::capture)
     }
 
     /// Where in a [`RelaySnapshot`] a node's interface is; `None` on a bridge.

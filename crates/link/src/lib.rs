@@ -7,6 +7,7 @@
 //! * [`network`]: ports joined by lanes, with pairs, partitions and cut ports.
 //! * [`counters`]: what became of all packets; it always adds up.
 //! * [`trace`]: a recorded link: the instants at which it could deliver.
+//! * [`written`]: links as logs and plans have them.
 //! * [`calibration`]: measuring links: trains of frames, what their arrivals say, and whether that is what was asked for.
 //! * [`room`]: how much can be under way in a half link.
 //! * [`offload`]: where segmentation offload may stay on because it cannot be seen.
@@ -38,6 +39,7 @@ pub mod offload;
 pub mod profile;
 pub mod room;
 pub mod trace;
+pub mod written;
 
 mod draw;
 mod line;
@@ -54,3 +56,4 @@ pub use partition::PartitionKey;
 pub use profile::{Burst, HalfLink, Profile, Queue};
 pub use room::Room;
 pub use trace::{Trace, TraceError};
+pub use written::{Traces, UnknownTrace, WrittenHalf, WrittenProfile};

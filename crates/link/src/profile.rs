@@ -3,45 +3,35 @@
 use machine::{Rate, Ratio, Size, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::written::WrittenHalf;
 use crate::{DropList, Trace};
 
 /// One direction of a link. The default impairs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(into = "WrittenHalf")]
 pub struct HalfLink {
     /// Ethernet bytes without FCS, per MTU segment; absent is unlimited.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// One way.
-    #[serde(skip_serializing_if = "is_no_time")]
     pub delay: Span,
     /// Uniform in ± this; keeps the order unless `reorder` is more than nothing.
-    #[serde(skip_serializing_if = "is_no_time")]
     pub jitter: Span,
     /// Share of the packets (of at most the MTU) lost, each independently.
-    #[serde(skip_serializing_if = "is_zero")]
     pub loss: Ratio,
     /// Loss in bursts, by the Gilbert–Elliott model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
     /// Packets that are lost for certain: their ordinals, counted from 1, as `7` or `7-9`.
-    #[serde(skip_serializing_if = "DropList::is_empty")]
     pub drop: DropList,
     /// Share of the packets that overtake others: they leave out the delay (not the rate).
-    #[serde(skip_serializing_if = "is_zero")]
     pub reorder: Ratio,
     /// Share of the packets sent twice, one right behind the other; the second takes its share of the rate and has a
     /// jitter of its own.
-    #[serde(skip_serializing_if = "is_zero")]
     pub duplicate: Ratio,
     /// Share of the packets with one bit flipped.
-    #[serde(skip_serializing_if = "is_zero")]
     pub corrupt: Ratio,
     /// The rate's queue; absent is sized from rate × delay.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,
     /// In the place of a rate: when it could deliver.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
 }
 
@@ -115,14 +105,6 @@ impl Profile {
     pub fn is_transparent(&self) -> bool {
         self.up.is_transparent() && self.down.is_transparent()
     }
-}
-
-fn is_no_time(span: &Span) -> bool {
-    span.is_zero()
-}
-
-fn is_zero(ratio: &Ratio) -> bool {
-    *ratio == Ratio::ZERO
 }
 
 fn always() -> Ratio {

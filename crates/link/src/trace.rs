@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use machine::{Rate, Size, Span, Time};
-use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 /// What one delivery opportunity carries: a full Ethernet frame at the usual MTU, without FCS.
@@ -21,7 +20,7 @@ pub const OPPORTUNITY: Size = Size::from_bytes(1514);
 /// are several lines. The last line also says how long the trace is, after which it begins again. Bytes are what counts:
 /// small packets share an opportunity, a large one takes several. One at which nothing waits is wasted.
 ///
-/// Cheap to copy. Serialised, and equal to another, by name and instants.
+/// Cheap to copy. Equal to another by name and instants.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Trace {
     name: Arc<str>,
@@ -85,12 +84,29 @@ impl Trace {
     ///
     /// When a line is not a time, or not in order, or there is none.
     pub fn parse(name: &str, text: &str) -> Result<Trace, TraceError> {
+        let lines = (1..).zip(text.lines());
+        Trace::of(
+            name,
+            lines.map(|(line, written)| written.trim().parse().map_err(|_| TraceError::NotAnInstant { line })),
+        )
+    }
+
+    /// The trace of these instants.
+    ///
+    /// # Errors
+    ///
+    /// When they are not in order, or there is none; an instant is told by its line, as if each had one.
+    pub fn from_instants(name: &str, instants: &[u32]) -> Result<Trace, TraceError> {
+        Trace::of(name, instants.iter().map(|instant| Ok(*instant)))
+    }
+
+    fn of(name: &str, written: impl Iterator<Item = Result<u32, TraceError>>) -> Result<Trace, TraceError> {
         let mut instants: Vec<u32> = Vec::new();
-        for (line, written) in (1..).zip(text.lines()) {
+        for (line, instant) in (1..).zip(written) {
             if instants.len() == Trace::LONGEST {
                 return Err(TraceError::TooLong);
             }
-            let instant: u32 = written.trim().parse().map_err(|_| TraceError::NotAnInstant { line })?;
+            let instant = instant?;
             if let Some(&before) = instants.last().filter(|before| instant < **before) {
                 return Err(TraceError::Backwards { line, instant, before });
             }
@@ -132,7 +148,7 @@ impl Trace {
     }
 
     /// Milliseconds, in order; never empty.
-    pub(crate) fn instants(&self) -> &[u32] {
+    pub fn instants(&self) -> &[u32] {
         &self.instants
     }
 
@@ -144,12 +160,6 @@ impl Trace {
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Trace({:?}, {} opportunities in {})", self.name, self.instants.len(), self.length())
-    }
-}
-
-impl Serialize for Trace {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.name)
     }
 }
 

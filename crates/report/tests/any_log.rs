@@ -161,7 +161,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::LinksCalibrated(summary)
         }),
         1 => (number(), number(), proptest::option::of(text())).prop_map(|(packets, unrecorded, failed)| {
-            Event::PacketsRecorded(Recording { files: packets, packets, unrecorded, failed })
+            Event::PacketsRecorded(Recording { files: packets, packets, unrecorded, failed, ended_ns: packets })
         }),
         1 => (name(), span(), any::<f64>()).prop_map(|(of, span, starved_share)| {
             Event::LagMeasured { of, lag: Lag { p50: span, p99: span, max: span, starved_share } }

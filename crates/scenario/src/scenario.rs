@@ -373,6 +373,10 @@ impl Machine for Scenario {
             Input::Raised { .. } => {}
             Input::Calibrated(calibration) if self.stage == Stage::Calibrating => self.calibrated(now, calibration),
             Input::Calibrated(_) => {}
+            Input::RecordingBegan(links) => self.record(now, Event::RecordingBegan(*links)),
+            Input::LinksChanged(changes) => {
+                changes.into_iter().for_each(|change| self.record(now, Event::LinksChanged(change)));
+            }
             Input::Started { node } => self.node_started(now, node),
             Input::StartFailed { node, why } => self.node_start_failed(now, node, why),
             Input::Ready { node } => self.node_ready(now, node),

@@ -1,7 +1,8 @@
 //! What goes into a scenario and what it wants done.
 
 use event::{
-    CalibrationSummary, Direction, ExitStatus, Lag, LinkCount, LinkMeasurement, NodeReport, Record, Recording, Verdict,
+    CalibrationSummary, Direction, ExitStatus, Lag, LinkChange, LinkCount, LinkMeasurement, NodeReport, Record,
+    RecordedLinks, Recording, Verdict,
 };
 use link::{HalfCounters, NetworkCounters, Profile};
 use machine::Span;
@@ -32,6 +33,10 @@ pub enum Input {
         /// How long that took.
         took: Span,
     },
+    /// What passes on links is recorded.
+    RecordingBegan(Box<RecordedLinks>),
+    /// What the relay carries was changed, as an output wanted it or because this is t = 0.
+    LinksChanged(Vec<LinkChange>),
     /// The answer to [`Output::Calibrate`].
     Calibrated(Calibration),
     /// The program runs.

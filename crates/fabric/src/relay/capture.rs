@@ -25,20 +25,23 @@ pub struct CaptureSummary {
     pub unrecorded: u64,
     /// The first thing that could not be written; nothing was after it.
     pub failed: Option<String>,
-    /// What the files' times, nanoseconds since 1970, are ahead of the model's.
-    pub epoch: u64,
+    /// Until when everything is recorded, by the relay's clock.
+    pub ended: Time,
 }
 
 /// A capture whose last packets are still being written.
 #[derive(Debug)]
-pub struct CaptureEnding(JoinHandle<CaptureSummary>);
+pub struct CaptureEnding {
+    writer: JoinHandle<CaptureSummary>,
+    ended: Time,
+}
 
 impl CaptureEnding {
     /// Waits for the disk; what there is then.
     pub fn wait(self) -> CaptureSummary {
         let failed =
             || CaptureSummary { failed: Some("the thread that writes it has died".to_owned()), ..Default::default() };
-        self.0.join().unwrap_or_else(|_| failed())
+        CaptureSummary { ended: self.ended, ..self.writer.join().unwrap_or_else(|_| failed()) }
     }
 }
 
@@ -102,6 +105,8 @@ pub(super) struct Capture {
     /// By port: packets that were not recorded since the last that was.
     missing: Vec<u64>,
     writer: JoinHandle<CaptureSummary>,
+    /// What the files' times, nanoseconds since 1970, are ahead of the relay's clock.
+    pub(super) epoch: u64,
 }
 
 impl Capture {
@@ -109,6 +114,7 @@ impl Capture {
     pub(super) fn start(config: &RelayConfig) -> Result<Option<Self>, CaptureError> {
         let Some(folder) = &config.capture else { return Ok(None) };
         let recorder = recorder::Recorder::create(folder, &config.networks)?;
+        let epoch = recorder.epoch;
         let ports = config.networks.iter().map(|network| network.ports.len()).sum();
         let (full, batches) = mpsc::channel();
         let (returned, written) = mpsc::channel();
@@ -117,7 +123,7 @@ impl Capture {
             .spawn(move || recorder.run(&batches, &returned))
             .map_err(|source| CaptureError { action: "start a thread to write", path: folder.clone(), source })?;
         let idle = std::iter::repeat_with(Batch::default).take(BATCHES - 1).collect();
-        Ok(Some(Capture { batch: Batch::default(), idle, full, written, missing: vec![0; ports], writer }))
+        Ok(Some(Capture { batch: Batch::default(), idle, full, written, missing: vec![0; ports], writer, epoch }))
     }
 
     /// Records a packet (`virtio_net_hdr` and frame), its checksum completed.
@@ -149,8 +155,8 @@ impl Capture {
         }
     }
 
-    /// Records nothing more.
-    pub(super) fn finish(mut self) -> CaptureEnding {
+    /// Records nothing more, `now` that everything up to this instant is.
+    pub(super) fn finish(mut self, now: Time) -> CaptureEnding {
         // Those missing at the end are told by an entry without a packet.
         let missing = self.missing.iter().enumerate().filter(|(_, missing)| **missing > 0);
         let entries = missing.map(|(slot, missing)| Entry {
@@ -165,7 +171,7 @@ impl Capture {
         self.batch.entries.extend(entries);
         // A writer that has gone says so when it is waited for.
         let _gone = self.full.send(self.batch);
-        CaptureEnding(self.writer)
+        CaptureEnding { writer: self.writer, ended: now }
     }
 
     fn has_room(&mut self, length: usize) -> bool {
@@ -223,7 +229,7 @@ mod tests {
             recorder.run(&batches, &returned)
         });
         let idle = std::iter::repeat_with(Batch::default).take(BATCHES - 1).collect();
-        (Capture { batch: Batch::default(), idle, full, written, missing: vec![0; 2], writer }, go)
+        (Capture { batch: Batch::default(), idle, full, written, missing: vec![0; 2], writer, epoch: 0 }, go)
     }
 
     const PACKET: usize = 64 << 10;
@@ -243,9 +249,9 @@ mod tests {
         record(&mut capture, 0, room + 7);
         record(&mut capture, 1, 5);
         go.send(()).expect("the writer waits");
-        let summary = capture.finish().wait();
-        let epoch = summary.epoch;
-        assert_eq!(summary, CaptureSummary { files: 2, recorded: room as u64, unrecorded: 12, failed: None, epoch });
+        let ended = Time::from_nanos(7);
+        let summary = capture.finish(ended).wait();
+        assert_eq!(summary, CaptureSummary { files: 2, recorded: room as u64, unrecorded: 12, failed: None, ended });
         let size = |name: &str| std::fs::metadata(folder.path().join("pcap").join(name)).expect("a file").len();
         assert!(size("a.eth0.pcapng") > (room * PACKET - room * VNET) as u64 && size("b.eth0.pcapng") < 1000);
     }
@@ -262,7 +268,7 @@ mod tests {
             capture.idle.push(written);
         }
         record(&mut capture, 0, 1);
-        let summary = capture.finish().wait();
+        let summary = capture.finish(Time::ZERO).wait();
         assert_eq!((summary.recorded, summary.unrecorded), (room as u64 + 1, 1));
     }
 
@@ -275,7 +281,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/full", &file).expect("a link can be made");
         record(&mut capture, 0, 9);
         go.send(()).expect("the writer waits");
-        let summary = capture.finish().wait();
+        let summary = capture.finish(Time::ZERO).wait();
         assert_eq!((summary.recorded, summary.unrecorded), (0, 9));
         let why = summary.failed.expect("it failed");
         assert!(why.contains("a.eth0.pcapng") && why.contains("No space left"), "{why}");

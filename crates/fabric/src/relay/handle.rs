@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use link::{PartitionKey, Profile};
@@ -13,8 +14,8 @@ use thiserror::Error;
 use super::capture::{Capture, CaptureEnding};
 use super::receiver::Receiver;
 use super::recorder::CaptureError;
-use super::worker::{Change, Command, Worker};
-use super::{RelayConfig, RelayPort, RelaySnapshot};
+use super::worker::{Command, Worker};
+use super::{Applied, Change, NetworkConfig, RelayConfig, RelayPort, RelaySnapshot};
 
 /// Why a relay could not be started.
 #[derive(Debug, Error)]
@@ -64,6 +65,18 @@ pub struct RelayHandle {
     thread: Option<JoinHandle<RelaySnapshot>>,
     /// Ports of each network.
     ports: Vec<usize>,
+    /// Changes that nobody has taken yet.
+    applied: Mutex<Vec<Applied>>,
+    capture: Option<StartedCapture>,
+}
+
+/// What a relay began to record.
+#[derive(Clone, Debug)]
+pub struct StartedCapture {
+    /// What the times in the files, nanoseconds since 1970, are ahead of the relay's clock.
+    pub epoch: u64,
+    /// The networks as the relay was told them.
+    pub networks: Vec<NetworkConfig>,
 }
 
 /// The relay itself lives in its thread; this name starts one.
@@ -97,13 +110,16 @@ impl Relay {
         let wake = EventFd::from_value_and_flags(0, flags).map_err(|errno| failed(errno.into()))?;
         let waking: OwnedFd = wake.as_fd().try_clone_to_owned().map_err(failed)?;
         let capture = Capture::start(&config)?;
+        let started =
+            capture.as_ref().map(|capture| StartedCapture { epoch: capture.epoch, networks: config.networks.clone() });
         let (commands, receiver) = mpsc::channel();
         let sizes = config.networks.iter().map(|network| network.ports.len()).collect();
         let thread = thread::Builder::new()
             .name("relay".to_owned())
             .spawn(move || Worker::new(config, frames, receiver, waking, capture).run())
             .map_err(failed)?;
-        Ok(RelayHandle { commands, wake, thread: Some(thread), ports: sizes })
+        let applied = Mutex::default();
+        Ok(RelayHandle { commands, wake, thread: Some(thread), ports: sizes, applied, capture: started })
     }
 }
 
@@ -177,7 +193,7 @@ impl RelayHandle {
     ///
     /// When the relay's thread has ended.
     pub fn end_calibration(&self) -> Result<Time, RelayStopped> {
-        self.change(Change::EndCalibration)
+        self.ask(Command::EndCalibration)
     }
 
     /// What became of everything so far.
@@ -208,8 +224,21 @@ impl RelayHandle {
         self.end().ok_or(RelayStopped)
     }
 
+    /// The changes since this was asked last, in their order.
+    pub fn take_changes(&self) -> Vec<Applied> {
+        std::mem::take(&mut self.applied.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is recorded, if anything is.
+    pub fn capture(&self) -> Option<&StartedCapture> {
+        self.capture.as_ref()
+    }
+
     fn change(&self, change: Change) -> Result<Time, RelayStopped> {
-        self.ask(|done| Command::Change(change, done))
+        let applied = self.ask(|done| Command::Change(change, done))?;
+        let at = applied.at;
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).push(applied);
+        Ok(at)
     }
 
     fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Result<T, RelayStopped> {

@@ -1,6 +1,6 @@
 //! The user-space switch: one thread drives the link model on a packet socket over the hub's veth ends.
 //!
-//! * [`config`]: what it carries; [`handle`]: how to start it, change it, ask it and stop it.
+//! * [`config`]: what it carries; [`handle`]: how to start it, change it, ask it and stop it; [`change`]: what can change.
 //! * `worker`: the thread: take in what arrived, send what is due, sleep until the next deadline.
 //! * `corrupt`: flipping a bit, and completing checksums before.
 //! * `switch`, `domain`: where a frame goes; they hold the [`link::Network`]s and do no I/O.
@@ -15,6 +15,7 @@
 //! Invariant: whatever the relay loses by itself, and not because the model says so, is counted in
 //! [`RelaySnapshot::own_losses`]; a run in which that is not zero proves nothing.
 
+pub mod change;
 pub mod config;
 pub mod handle;
 pub mod lateness;
@@ -39,8 +40,9 @@ mod transmit;
 mod worker;
 
 pub use capture::{CaptureEnding, CaptureSummary};
+pub use change::{Applied, Change};
 pub use config::{NetworkConfig, PairConfig, PortConfig, ProbePort, RelayConfig, RelayPort};
-pub use handle::{Relay, RelayError, RelayHandle, RelayStopped};
+pub use handle::{Relay, RelayError, RelayHandle, RelayStopped, StartedCapture};
 pub use lateness::Lateness;
 pub use recorder::CaptureError;
 pub(crate) use ring::{RxRing, Slots};

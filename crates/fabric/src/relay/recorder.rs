@@ -38,7 +38,7 @@ pub(super) struct Recorder {
     files: Vec<Recording>,
     /// Nanoseconds from the relay's clock to 1970. Read once, so that differences of times are exact however somebody sets
     /// the machine's clock meanwhile.
-    epoch: u64,
+    pub(super) epoch: u64,
     failed: Option<String>,
 }
 
@@ -136,7 +136,7 @@ impl Recorder {
             recorded: self.files.iter().map(|file| file.recorded).sum(),
             unrecorded: self.files.iter().map(|file| file.unrecorded).sum(),
             failed: self.failed,
-            epoch: self.epoch,
+            ended: Time::ZERO,
         }
     }
 }

@@ -6,6 +6,7 @@ use link::{PartitionKey, PortId, Profile};
 use machine::{Span, Time};
 
 use super::capture::{Capture, CaptureEnding};
+use super::change::Change;
 use super::domain::Domain;
 use super::frame::{Frame, Shelf};
 use super::{PortRefusals, RelayConfig, RelayPort};
@@ -78,14 +79,19 @@ impl Switch {
         }
     }
 
-    /// Records nothing more.
-    pub(super) fn end_capture(&mut self) -> Option<CaptureEnding> {
+    /// Of each network how many packets have entered it.
+    pub(super) fn entered(&self) -> Vec<u64> {
+        self.domains.iter().map(|domain| domain.entered).collect()
+    }
+
+    /// Records nothing more: everything that the model decides until `now` is recorded.
+    pub(super) fn end_capture(&mut self, now: Time) -> Option<CaptureEnding> {
         for domain in &mut self.domains {
             domain.is_recorded = false;
             domain.network.forget_losses();
             domain.judge_trains();
         }
-        self.capture.take().map(Capture::finish)
+        self.capture.take().map(|capture| capture.finish(now))
     }
 
     /// Records what a change has taken out of the model.
@@ -104,17 +110,28 @@ impl Switch {
         self.shortest_way
     }
 
-    pub(super) fn set_profile(&mut self, now: Time, port: RelayPort, profile: Profile) {
+    pub(super) fn change(&mut self, now: Time, change: &Change) {
+        match change {
+            Change::SetProfile(port, profile) => self.set_profile(now, *port, (**profile).clone()),
+            Change::Partition(key, lists) => self.partition(now, *key, lists),
+            Change::Heal(key) => self.heal(now, *key),
+            Change::Cut(port) => self.cut(now, *port),
+            Change::Restore(port) => self.restore(now, *port),
+            Change::BeginTraces => self.begin_traces(now),
+        }
+        self.record_losses();
+    }
+
+    fn set_profile(&mut self, now: Time, port: RelayPort, profile: Profile) {
         let domain = &mut self.domains[port.network];
         let id = domain.id(port);
         domain.network.set_profile(now, id, &profile);
         domain.ports[port.port].profile = profile;
         domain.judge_trains();
         self.shortest_way = shortest_way(&self.domains);
-        self.record_losses();
     }
 
-    pub(super) fn partition(&mut self, now: Time, key: PartitionKey, lists: &[Vec<RelayPort>]) {
+    fn partition(&mut self, now: Time, key: PartitionKey, lists: &[Vec<RelayPort>]) {
         for (index, domain) in self.domains.iter_mut().enumerate() {
             let here = |list: &Vec<RelayPort>| -> Vec<PortId> {
                 list.iter().filter(|port| port.network == index).map(|port| domain.id(*port)).collect()
@@ -122,35 +139,30 @@ impl Switch {
             let lists: Vec<Vec<PortId>> = lists.iter().map(here).collect();
             domain.network.partition(now, key, &lists);
         }
-        self.record_losses();
     }
 
-    pub(super) fn heal(&mut self, now: Time, key: PartitionKey) {
+    fn heal(&mut self, now: Time, key: PartitionKey) {
         for domain in &mut self.domains {
             domain.network.heal(now, key);
         }
-        self.record_losses();
     }
 
-    pub(super) fn cut(&mut self, now: Time, port: RelayPort) {
+    fn cut(&mut self, now: Time, port: RelayPort) {
         let domain = &mut self.domains[port.network];
         domain.ports[port.port].is_cut = true;
         domain.network.cut(now, domain.id(port));
-        self.record_losses();
     }
 
-    pub(super) fn restore(&mut self, now: Time, port: RelayPort) {
+    fn restore(&mut self, now: Time, port: RelayPort) {
         let domain = &mut self.domains[port.network];
         domain.ports[port.port].is_cut = false;
         domain.network.restore(now, domain.id(port));
-        self.record_losses();
     }
 
-    pub(super) fn begin_traces(&mut self, now: Time) {
+    fn begin_traces(&mut self, now: Time) {
         for domain in &mut self.domains {
             domain.network.begin_traces(now);
         }
-        self.record_losses();
     }
 
     pub(super) fn counters(&self) -> Vec<link::NetworkCounters> {

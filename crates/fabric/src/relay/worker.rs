@@ -4,37 +4,27 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{self, SyncSender, TryRecvError};
 
-use link::{PartitionKey, Profile};
 use machine::{Span, Time};
 
 use super::capture::{Capture, CaptureEnding};
+use super::change::{Applied, Change};
 use super::frame::Frame;
 use super::receiver::Receiver;
 use super::ring::Received;
 use super::switch::Switch;
 use super::transmit::{self, Sent};
-use super::{Lateness, RelayConfig, RelayPort, RelaySnapshot};
+use super::{Lateness, RelayConfig, RelaySnapshot};
 use crate::clock;
 
 /// What a handle asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Change(Change, SyncSender<Time>),
+    Change(Change, SyncSender<Applied>),
+    /// Nothing more is measured, and links are as new.
+    EndCalibration(SyncSender<Time>),
     Snapshot(SyncSender<RelaySnapshot>),
     EndCapture(SyncSender<Option<CaptureEnding>>),
     Stop,
-}
-
-/// A change of what the relay carries; acknowledged with the time at which it took effect.
-#[derive(Debug)]
-pub(super) enum Change {
-    SetProfile(RelayPort, Box<Profile>),
-    Partition(PartitionKey, Vec<Vec<RelayPort>>),
-    Heal(PartitionKey),
-    Cut(RelayPort),
-    Restore(RelayPort),
-    BeginTraces,
-    EndCalibration,
 }
 
 /// Frames taken in before those due are sent, so that a flood of arrivals does not make the due ones late.
@@ -124,7 +114,7 @@ impl Worker {
             let horizon = if took_all { began } else { self.latest_arrival };
             let sent_all = self.send_due(horizon);
             if self.obey().is_break() {
-                if let Some(ending) = self.switch.end_capture() {
+                if let Some(ending) = self.switch.end_capture(began) {
                     ending.wait();
                 }
                 return self.snapshot();
@@ -213,8 +203,15 @@ impl Worker {
                 Ok(Command::Change(change, done)) => {
                     let at = clock::now();
                     self.take_in_before(at);
-                    self.change(at, change);
+                    let entered = self.switch.entered();
+                    self.switch.change(at, &change);
                     // Whoever asked may have gone.
+                    let _ = done.send(Applied { at, entered, change });
+                }
+                Ok(Command::EndCalibration(done)) => {
+                    let at = clock::now();
+                    self.take_in_before(at);
+                    self.end_calibration();
                     let _ = done.send(at);
                 }
                 Ok(Command::Snapshot(answer)) => {
@@ -225,23 +222,11 @@ impl Worker {
                     self.take_in_before(at);
                     // What the model has decided by now belongs to the capture, sent or not.
                     while !self.send_due(at) {}
-                    let _ = answer.send(self.switch.end_capture());
+                    let _ = answer.send(self.switch.end_capture(at));
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return std::ops::ControlFlow::Break(()),
                 Err(TryRecvError::Empty) => return std::ops::ControlFlow::Continue(()),
             }
-        }
-    }
-
-    fn change(&mut self, at: Time, change: Change) {
-        match change {
-            Change::SetProfile(port, profile) => self.switch.set_profile(at, port, *profile),
-            Change::Partition(key, lists) => self.switch.partition(at, key, &lists),
-            Change::Heal(key) => self.switch.heal(at, key),
-            Change::Cut(port) => self.switch.cut(at, port),
-            Change::Restore(port) => self.switch.restore(at, port),
-            Change::BeginTraces => self.switch.begin_traces(at),
-            Change::EndCalibration => self.end_calibration(),
         }
     }
 

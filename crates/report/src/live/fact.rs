@@ -114,7 +114,9 @@ impl Narrator {
             Event::InterruptReceived { signal } => ("stop", Tone::Notice, format!("{} received", line(signal))),
             // The verdict is the last line of the tables that follow the run.
             Event::RunEnded { .. } => return None,
-            Event::NodeStarted { .. }
+            Event::RecordingBegan(_)
+            | Event::LinksChanged(_)
+            | Event::NodeStarted { .. }
             | Event::NodeReady { .. }
             | Event::LinkCounted(_)
             | Event::PacketsRecorded(_)
