@@ -129,6 +129,31 @@ expect: { one: { exit: 0 } }
     assert!(!left(&place, "naps").contains(&"time-per-segment.svg".to_owned()), "a nap has no segments");
 }
 
+/// What each point's packets did is in the directory of its run, and can be decided again there.
+#[test]
+fn the_runs_of_a_sweep_are_recorded_one_by_one() {
+    let place = Place::new();
+    place.write("pair.yaml", PAIR);
+    let words = ["sweep", "pair.yaml", "--pcap", "--repeat", "1", "--format", "json"];
+    let Some(ended) = place.testbed_passes(words) else { return };
+    let sweep = json(&ended);
+    assert!(sweep["repeat"].as_str().unwrap().ends_with(" --repeat 1 --pcap"), "{}", sweep["repeat"]);
+    for (receivers, point) in (1..).zip(sweep["points"].as_array().unwrap()) {
+        let run = &point["runs"][0];
+        assert!(run["repeat"].as_str().unwrap().ends_with(" --pcap"), "{run}");
+        let directory = run["directory"].as_str().unwrap();
+        let captures = std::fs::read_dir(place.path().join(directory).join("pcap")).unwrap().count();
+        assert_eq!(captures, 1 + receivers, "{directory}");
+        let replayed = place.testbed(["replay", directory]);
+        replayed.expect_status(0);
+        assert!(replayed.stdout().contains("ALIKE pair"), "{}", replayed.told());
+    }
+    // In virtual time packets have no bytes.
+    let ended = place.testbed(["sweep", "pair.yaml", "--pcap", "--engine", "sim"]);
+    ended.expect_status(3);
+    assert!(ended.stderr().contains("`--pcap` has nothing to record"), "{}", ended.told());
+}
+
 #[test]
 fn a_topology_without_a_sweep_says_what_runs_it() {
     let place = Place::new();

@@ -5,6 +5,7 @@
 //! * [`mod@markdown`]: the same for a CI summary.
 //! * [`result`]: the same for programs.
 //! * [`mod@junit`]: the expectations as test cases.
+//! * [`replay`](mod@replay): what the model decides again about the packets of a run.
 //! * [`sweep`]: many runs of one topology: table, JSON, CSV and drawings.
 //! * [`files`]: all of them into a run directory.
 //! * [`stamp`]: when a run began, for people and for file names.
@@ -23,6 +24,7 @@ pub mod files;
 pub mod junit;
 pub mod live;
 pub mod markdown;
+pub mod replay;
 pub mod result;
 pub mod stamp;
 pub mod sweep;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Plan(PlanArguments),
     /// Make the reports of an old run again
     Report(ReportArguments),
+    /// Decide again, by the link model, about every packet of a run that was recorded with --pcap
+    Replay(ReplayArguments),
     /// Measure on this machine what runs are made of
     Bench {
         #[command(subcommand)]
@@ -127,6 +129,9 @@ pub(crate) struct SweepArguments {
     /// Run each point so often, instead of as often as the file says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: Option<u32>,
+    /// Record what passes on every link, into pcapng files of each run's directory
+    #[arg(long)]
+    pub(crate) pcap: bool,
     /// What is measured of links before nodes start: outside its tolerance a run is INVALID
     #[arg(long, value_enum, default_value_t = Calibrate::Quick, value_name = "DEPTH")]
     pub(crate) calibrate: Calibrate,
@@ -169,6 +174,22 @@ pub(crate) struct ReportArguments {
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_HELP)]
+pub(crate) struct ReplayArguments {
+    /// A run directory, such as runs/failover/latest
+    pub(crate) run: PathBuf,
+    /// A table for people, or JSON
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+const REPLAY_HELP: &str = "\
+Exit status:
+    0  the model decides about every packet as the run did
+    1  it does not; the first difference is told
+    2  the run cannot be replayed: not recorded, killed, or its files are incomplete or damaged";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {

@@ -27,10 +27,16 @@ pub(crate) fn load(
     loaded(path, variation, drawn, record, kernel, topology::load, concerns_netem)
 }
 
-/// The sweep of a file, all its points checked; or the status to return. `None` if the file has none.
-pub(crate) fn sweep(path: &Path, variation: &Variation, drawn: Seed) -> anyhow::Result<Result<Option<Sweep>, Status>> {
+/// The sweep of a file, whose runs record their packets if `record`, all its points checked; or the status to return.
+/// `None` if the file has none.
+pub(crate) fn sweep(
+    path: &Path,
+    variation: &Variation,
+    drawn: Seed,
+    record: bool,
+) -> anyhow::Result<Result<Option<Sweep>, Status>> {
     // Its plans are only looked at; each is loaded again for its run.
-    loaded(path, variation, drawn, false, Kernel::Any, topology::sweep, |_| false)
+    loaded(path, variation, drawn, record, Kernel::Any, topology::sweep, |_| false)
 }
 
 /// Whose netem may carry the networks of a plan.
@@ -81,8 +87,8 @@ fn loaded<T>(
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than is allowed tells that there is more.
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    // One byte more than is allowed tells that there is more, behind a byte order mark, too.
+    File::open(path)?.take(LARGEST + 4).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

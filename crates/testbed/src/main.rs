@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Plan(arguments) => commands::plan::plan(&arguments),
         Command::Report(arguments) => commands::report::report(&arguments),
+        Command::Replay(arguments) => commands::replay::replay(&arguments),
         Command::Bench { what: Bench::Link(arguments) } => commands::bench::link(&arguments),
         Command::Doctor => commands::doctor::doctor(),
         Command::Gc(arguments) => commands::gc::gc(&arguments),

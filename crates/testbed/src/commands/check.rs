@@ -10,7 +10,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<Status> {
     let mut status = Status::OK;
     let drawn = loading::draw_seed()?;
     for file in &arguments.files {
-        let sweep = match loading::sweep(file, &arguments.variation, drawn)? {
+        let sweep = match loading::sweep(file, &arguments.variation, drawn, false)? {
             Ok(sweep) => sweep.map_or(String::new(), |sweep| format!(", {} points", sweep.points.len())),
             Err(wrong) => {
                 status = status.or_graver(wrong);

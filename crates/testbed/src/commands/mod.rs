@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod gc;
 pub(crate) mod node;
 pub(crate) mod plan;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod roles;
 pub(crate) mod run;

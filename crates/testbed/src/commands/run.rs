@@ -72,7 +72,7 @@ fn load_all(arguments: &RunArguments) -> anyhow::Result<Result<Vec<(String, Plan
     let mut runs = Vec::new();
     let mut status = Status::OK;
     for file in &arguments.files {
-        match loading::sweep(file, &arguments.variation, loading::draw_seed()?)? {
+        match loading::sweep(file, &arguments.variation, loading::draw_seed()?, arguments.pcap)? {
             Ok(Some(sweep)) => refuse_open_sweep(file, &sweep)?,
             Ok(None) => {}
             Err(wrong) => {

@@ -11,7 +11,7 @@ use report::sweep::{Circumstances, Metric, Point, Prediction, Run, Sweep};
 use topology::Plan;
 use topology::plan::Expected;
 
-use crate::cli::{Engine, Format, SweepArguments, Variation};
+use crate::cli::{Calibrate, Engine, Format, SweepArguments, Variation};
 use crate::engine::{self, Ended, Job, Show, quoted, shortened};
 use crate::loading::{self, Kernel};
 use crate::status::{BadInput, Status};
@@ -21,7 +21,7 @@ pub(crate) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Status> {
         eprintln!("error: {why}");
         return Ok(Status::Unable);
     }
-    let planned = match loading::sweep(&arguments.file, &arguments.variation, loading::draw_seed()?)? {
+    let planned = match loading::sweep(&arguments.file, &arguments.variation, loading::draw_seed()?, arguments.pcap)? {
         Ok(Some(sweep)) => sweep,
         Ok(None) => {
             let file = arguments.file.display();
@@ -89,7 +89,7 @@ impl Repetition<'_> {
         settings.extend(self.point.settings.iter().cloned());
         let variation = Variation { seed: Some(seed), settings };
         let kernel = Kernel::of(self.arguments.engine);
-        Ok((loading::load(&self.arguments.file, &variation, seed, false, kernel)?, variation))
+        Ok((loading::load(&self.arguments.file, &variation, seed, self.arguments.pcap, kernel)?, variation))
     }
 
     /// Runs it, again where it was INVALID, which says nothing of the point: sweeps take long, and a machine that was busy
@@ -276,6 +276,12 @@ fn sweep_command(arguments: &SweepArguments, planned: &topology::Sweep, repeat: 
     }
     if repeat != planned.repeat {
         command.push_str(&format!(" --repeat {repeat}"));
+    }
+    if arguments.calibrate != Calibrate::Quick {
+        command.push_str(&format!(" --calibrate {}", arguments.calibrate.name()));
+    }
+    if arguments.pcap {
+        command.push_str(" --pcap");
     }
     command
 }
