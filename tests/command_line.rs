@@ -36,6 +36,28 @@ fn bad_input_is_2_and_creates_nothing() {
     }
 }
 
+/// Nobody writes ten megabytes by hand: what is given by mistake is not read to its end, however it begins.
+#[test]
+fn a_file_that_is_too_large_for_a_topology_is_told_so() {
+    let place = Place::new();
+    let nodes: String = (0..400_000).map(|at| format!("  n{at}: {{ run: [x] }}\n")).collect();
+    for mark in ["", "\u{feff}"] {
+        let text = format!("{mark}name: large\nnodes:\n{nodes}");
+        assert!(text.len() > 9_000_000);
+        place.write("large.yaml", &text);
+        let ended = place.testbed(["check", "large.yaml"]);
+        ended.expect_status(2);
+        let said = "error: the file is too large; a topology has at most 1MiB\n --> large.yaml";
+        assert!(ended.stderr().starts_with(said), "{}", ended.told());
+    }
+    // A file whose first megabyte would do is not taken for that.
+    let comment = "#".repeat((1 << 20) + 1 - QUIET.len());
+    place.write("just.yaml", &format!("\u{feff}{QUIET}{comment}"));
+    place.testbed(["check", "just.yaml"]).expect_status(2);
+    place.write("just.yaml", &format!("\u{feff}{QUIET}{}", &comment[1..]));
+    place.testbed(["check", "just.yaml"]).expect_status(0);
+}
+
 #[test]
 fn a_message_names_file_line_column_and_the_nearest_name() {
     let place = Place::new();

@@ -22,6 +22,14 @@ pub enum UnitError {
         /// How it may be written.
         examples: &'static str,
     },
+    /// Less than nothing.
+    #[error("`{text}` is negative, which {what} cannot be")]
+    Negative {
+        /// What was written.
+        text: String,
+        /// What was wanted, with its article.
+        what: &'static str,
+    },
     /// A fraction below the smallest unit, which would be lost.
     #[error("`{text}` is finer than {what} can be")]
     TooFine {
@@ -236,6 +244,20 @@ pub(crate) fn parse_scaled(
     examples: &'static str,
     units: &[(&str, u64)],
 ) -> Result<u64, UnitError> {
+    match text.trim().strip_prefix('-') {
+        Some(rest) if parse_positive(rest, what, examples, units).is_ok() => {
+            Err(UnitError::Negative { text: text.to_owned(), what })
+        }
+        _ => parse_positive(text, what, examples, units),
+    }
+}
+
+fn parse_positive(
+    text: &str,
+    what: &'static str,
+    examples: &'static str,
+    units: &[(&str, u64)],
+) -> Result<u64, UnitError> {
     let malformed = || UnitError::Malformed { text: text.to_owned(), what, examples };
     let too_large = || UnitError::TooLarge { text: text.to_owned(), what };
     let trimmed = text.trim();
@@ -354,6 +376,16 @@ mod tests {
             assert!(wrong.parse::<Ratio>().is_err(), "{wrong:?} parsed as a share");
         }
         assert!("1.5".parse::<Size>().is_err(), "half a byte");
+    }
+
+    #[test]
+    fn what_is_less_than_nothing_is_told_from_what_is_no_number() {
+        let said = |text: &str| text.parse::<Span>().unwrap_err().to_string();
+        assert_eq!(said("-5ms"), "`-5ms` is negative, which a duration cannot be");
+        for malformed in ["-5", "--5ms", "-", "- -5ms"] {
+            assert!(said(malformed).contains("is not a duration"), "{malformed}");
+        }
+        assert!(said(&"-".repeat(1 << 20)).ends_with("is not a duration (such as 250us, 5ms, 1.5s or 2min)"));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Source {
         // Some editors begin every file with a byte order mark, which UTF-8 does not need.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if bytes.len() > MAX_FILE_BYTES {
-            return Err(too_large(&name, bytes.len()));
+            return Err(too_large(&name));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Source::new(name, text)),
@@ -109,7 +109,7 @@ impl Source {
     /// Refuses what no YAML reader should be given: too much, and control characters, which an editor does not show.
     pub(crate) fn check(&self) -> Result<(), Diagnostics> {
         if self.text.len() > MAX_FILE_BYTES {
-            return Err(too_large(&self.name, self.text.len()));
+            return Err(too_large(&self.name));
         }
         for (index, line) in self.text.split('\n').enumerate() {
             let forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\r');
@@ -155,8 +155,9 @@ impl Source {
     }
 }
 
-fn too_large(name: &str, bytes: usize) -> Diagnostics {
-    let message = format!("the file has {bytes} bytes; a topology may have {MAX_FILE_BYTES}");
+/// How large it is nobody has looked: it is not read any further.
+fn too_large(name: &str) -> Diagnostics {
+    let message = format!("the file is too large; a topology has at most {}", Size::from_bytes(MAX_FILE_BYTES as u64));
     Diagnostic::invalid(message, Location::Whole { file: name.to_owned() }).into()
 }
 
