@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-/// Every one of these rows was measured, and none strays. Where this machine did not keep up in any attempt, only what
-/// slowness leaves as it is counts; and where it lost packets by itself, nothing of that row.
+/// Every one of these rows was measured, and none strays. The bench measures a row that strays again until nothing disturbs
+/// it. Where this machine did not keep up in any of many attempts, only what slowness leaves as it is counts; and where it
+/// lost packets by itself, nothing of that row.
 pub(crate) fn assert_agreement(rows: &Value, names: &[&str]) {
     let rows = rows.as_array().expect("rows");
     let measured: Vec<&str> = rows.iter().filter_map(|row| row["row"].as_str()).collect();
