@@ -13,7 +13,7 @@ use super::super::packet::{DATA_HEADER, DataHeader, Poll};
 use super::super::path::Sent;
 use super::super::protocol::{SenderConfig, SenderOutput, SenderWhy, Train};
 use super::super::rate::{Control, Group, of_group, straggling};
-use super::super::tuning::{CATCH_UP, REPORTS_A_ROUND, REPORTS_A_SECOND, SILENT, TRAIN};
+use super::super::tuning::{CATCH_UP, REPORTS_A_ROUND, REPORTS_A_SECOND, SAMPLE, SILENT, TRAIN};
 use super::announce::report_every;
 use super::demand;
 
@@ -53,6 +53,8 @@ pub(super) struct Flow {
 const LOG: usize = 1 << 16;
 /// A report tells of what is in flight for so long, or two round trips.
 const LATELY: Span = Span::from_millis(16);
+/// Who is silent for longer than a busy machine keeps a program waiting is waited for by nobody.
+const STARVED: Span = Span::from_millis(60);
 /// Paths are looked at so often at most.
 const SURVEY: Span = Span::from_millis(1);
 /// Reports that are overdue are asked for after at least this, at most so seldom.
@@ -258,7 +260,20 @@ impl Flow {
         let capacity = self.control.capacity().unwrap_or(0.0);
         let held = f64::from(window.max(16)) + capacity * on_the_way.as_secs_f64();
         let limit = self.control.flight().map_or(held, |flight| flight.min(held)) as u64;
-        limit.saturating_sub(flying)
+        let room = limit.saturating_sub(flying);
+        if self.is_crowd {
+            return room;
+        }
+        // Who is late to report is busy, or gets no processor: what its socket does not hold meanwhile is lost. In a crowd
+        // each is asked so seldom that its last report is always old.
+        let waited_for =
+            active().filter(advances).filter(|member| now.since(member.heard) <= STARVED.max(on_the_way * 2));
+        let left = waited_for.filter_map(|member| {
+            let unseen = self.sent().saturating_sub(member.highest().max(member.begins.unwrap_or(0)));
+            let way = capacity * member.path.round_trip().unwrap_or(Span::ZERO).max(on_the_way).as_secs_f64() * 2.0;
+            Some((u64::from(member.report.as_ref()?.window.max(16)) + way as u64).saturating_sub(unseen))
+        });
+        left.min().map_or(room, |left| room.min(left))
     }
 
     /// Tells the rate what the paths say.
@@ -311,7 +326,9 @@ impl Flow {
     fn poll_after(&mut self, count: u16, members: &[Member]) -> Poll {
         let last = self.next_number + u64::from(count) - 1;
         let round_trip = self.round_trip(members);
-        let a_round = self.control.rate() * round_trip.max(SURVEY * 2).as_secs_f64();
+        // Where little may be in flight, what may be is a round: nothing would ask for the report that makes room.
+        let a_round = self.control.rate() * round_trip.max(SAMPLE).as_secs_f64();
+        let a_round = self.control.flight().map_or(a_round, |flight| flight.min(a_round));
         let every = ((a_round / REPORTS_A_ROUND as f64) as u64).clamp(LEAST_POLL, MOST_POLL);
         let is_last = self.ledger.is_idle();
         if last - self.polled < every && !is_last {
