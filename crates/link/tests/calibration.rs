@@ -2,7 +2,7 @@
 //! whatever makes some arrivals late.
 
 use link::calibration::{
-    Batch, Calibration, Capacity, Depth, Deviation, Disturbance, Outcome, Passage, Seen, Unmeasured, Way,
+    Batch, Calibration, Capacity, Depth, Deviation, Disturbance, Outcome, Passage, Seen, Train, Unmeasured, Way,
 };
 use link::{Burst, HalfLink, Network, Profile, Queue, To, WireSize};
 use machine::{Rate, Ratio, Seed, Span, Stream, Time};
@@ -236,6 +236,52 @@ fn batches_fit_the_machine_and_take_the_longest_first() {
     }
     assert_eq!(sizes, [1, 18, 18, 4]);
     assert!(calibration.findings().iter().all(|finding| finding.outcome == Outcome::Within));
+}
+
+#[test]
+fn who_was_disturbed_and_found_everything_right_goes_on_at_once() {
+    let mut calibration = Calibration::new(vec![Way::new(vec![rated(10, 1)], 1500)], CAPACITY, Depth::Full);
+    let mut world = World::new(vec![rated(10, 1)], 1, Span::ZERO);
+    let disturbance = Some(Disturbance::Prober(Span::from_millis(7)));
+    while let Some(batch) = calibration.next_batch() {
+        assert_eq!(batch.pause, Span::ZERO);
+        calibration.handle(Seen { disturbance, ..world.carry_out(&batch) });
+    }
+    assert_eq!((calibration.batches(), calibration.findings()[0].outcome), (2, Outcome::Within));
+}
+
+/// Two hundred ways take little longer to count than the machine takes for their frames.
+#[test]
+fn losses_of_many_links_are_counted_at_once() {
+    for (ways, frames, most) in [(10, 4000, 600), (200, 800, 2000)] {
+        let halves = vec![rated(50, 5); ways];
+        let mut world = World::new(halves.clone(), 3, Span::ZERO);
+        let asked = halves.iter().map(|half| Way::new(vec![half.clone()], 1500)).collect();
+        let mut calibration = Calibration::new(asked, CAPACITY, Depth::Full);
+        let (mut counted, mut took) = (0, Span::ZERO);
+        while let Some(batch) = calibration.next_batch() {
+            let counts = |train: &Train| !train.gap.is_zero();
+            let counting = batch.trains.iter().filter(|(_, train)| counts(train)).count();
+            assert!([0, batch.trains.len()].contains(&counting), "nothing is timed beside what is counted");
+            if counting > 0 {
+                let load: u64 = batch.trains.iter().map(|(way, train)| load(train, &halves[*way])).sum();
+                assert!(load <= CAPACITY.0 / 2, "{load} frames a second at once");
+                assert!(batch.trains.iter().map(|(_, train)| train.waiting()).sum::<u32>() <= 2048);
+                assert!(batch.trains.iter().all(|(_, train)| train.frames == frames), "{:?}", batch.trains);
+                counted += counting;
+                let longest = batch.trains.iter().map(|(_, train)| train.sending()).max().unwrap_or_default();
+                took += longest + Span::from_millis(5);
+            }
+            calibration.handle(world.carry_out(&batch));
+        }
+        assert_eq!(counted, ways);
+        assert!(took <= Span::from_millis(most), "{ways} ways: {took}");
+        assert!(calibration.findings().iter().all(|finding| finding.outcome == Outcome::Within));
+    }
+}
+
+fn load(train: &Train, half: &HalfLink) -> u64 {
+    train.load(&Way::new(vec![half.clone()], 1500))
 }
 
 #[test]

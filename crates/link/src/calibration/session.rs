@@ -112,8 +112,11 @@ const FIRST_PAUSE: Span = Span::from_millis(10);
 /// A batch takes one part in so many of the capacity: the nodes' kernels have to do their part meanwhile.
 const SHARE: u64 = 4;
 
-/// Frames of one batch: fewer than the smallest buffer on the way holds.
-const MOST_IN_BATCH: u32 = 2048;
+/// One that only counts takes this part: it does not matter there when a frame arrives.
+const COUNTING_SHARE: u64 = 2;
+
+/// Frames of one batch that may wait at once: fewer than the smallest buffer on the way holds.
+const MOST_WAITING: u32 = 2048;
 
 /// A chance that is none.
 const NEVER: f64 = 1e-9;
@@ -138,16 +141,19 @@ impl Calibration {
         // The longest first, and those of about the same length together, so that nobody waits for another for long.
         waiting.sort_by_key(|way| (self.ways[*way].attempts, Reverse(self.ways[*way].lasts())));
         let longest = self.ways[*waiting.first()?].lasts();
-        let attempts = self.ways[waiting[0]].attempts;
-        let budget = (self.capacity.0 / SHARE) >> self.disturbed.min(8);
+        let Progress { attempts, stage: first, .. } = self.ways[waiting[0]];
+        let share = if first.is_counting() { COUNTING_SHARE } else { SHARE };
+        let budget = (self.capacity.0 / share) >> self.disturbed.min(8);
         let (mut load, mut frames) = (0u64, 0u32);
         let mut batch = Batch { trains: Vec::new(), dues: Vec::new(), patience: Span::ZERO, pause: Span::ZERO };
         for index in waiting {
             let progress = &self.ways[index];
             let Some(train) = progress.train() else { continue };
-            let with_it = (load.saturating_add(train.load(&progress.way)), frames.saturating_add(train.frames));
-            let fits = with_it.0 <= budget && with_it.1 <= MOST_IN_BATCH;
-            let alike = progress.attempts == attempts && progress.lasts() * 2 >= longest;
+            let with_it = (load.saturating_add(train.load(&progress.way)), frames.saturating_add(train.waiting()));
+            let fits = with_it.0 <= budget && with_it.1 <= MOST_WAITING;
+            let alike = progress.attempts == attempts
+                && progress.stage.is_counting() == first.is_counting()
+                && progress.lasts() * 2 >= longest;
             let joins = batch.trains.is_empty() || fits && alike;
             if !joins {
                 continue;
@@ -166,17 +172,21 @@ impl Calibration {
 
     /// What was seen of the last batch.
     pub fn handle(&mut self, seen: Seen) {
-        self.disturbed = if seen.disturbance.is_some() { self.disturbed + 1 } else { 0 };
-        let ways = self.ways.len();
+        let (ways, mut is_undecided) = (self.ways.len(), false);
         for (way, passage) in seen.passages {
             let Some(progress) = self.ways.get_mut(way) else { continue };
             progress.attempts += 1;
-            match progress.stage {
+            let before = progress.stage;
+            match before {
                 Stage::Timing => progress.time(&passage, seen.disturbance.is_some(), self.depth, ways),
                 Stage::Counting(train) => progress.count(&passage, &train, seen.disturbance.is_some()),
                 Stage::Over(_) => {}
             }
+            is_undecided |= progress.stage == before;
         }
+        // Where everything was found as it should be all the same, there is nothing to wait for.
+        let has_disturbed = seen.disturbance.is_some() && is_undecided;
+        self.disturbed = if has_disturbed { self.disturbed + 1 } else { 0 };
     }
 
     /// Batches so far.
@@ -187,6 +197,12 @@ impl Calibration {
     /// What was found, in the order of the ways.
     pub fn findings(&self) -> Vec<Finding> {
         self.ways.iter().map(Progress::finding).collect()
+    }
+}
+
+impl Stage {
+    fn is_counting(self) -> bool {
+        matches!(self, Stage::Counting(_))
     }
 }
 

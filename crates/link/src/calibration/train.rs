@@ -110,8 +110,15 @@ const FEWEST_LOSS_FRAMES: u32 = 500;
 /// The shortest Ethernet frame, without FCS.
 const SHORTEST_FRAME: u32 = 60;
 
-/// For how long losses are counted.
+/// For how long losses are counted at most, …
 const LOSS_TIME: Span = Span::from_millis(400);
+
+/// … and at least: no faster than this shares out what a machine carries among several ways, and whoever stands still for
+/// some milliseconds finds room for what came meanwhile.
+const SHORTEST_LOSS_TIME: Span = Span::from_millis(200);
+
+/// For so long nobody may look for what arrives.
+const BLINK: Span = Span::from_millis(10);
 
 impl Train {
     /// How long sending it takes, at least.
@@ -122,6 +129,15 @@ impl Train {
     /// All its frames.
     pub fn size(&self) -> Size {
         Size::from_bytes(u64::from(self.frames) * u64::from(self.bytes))
+    }
+
+    /// The most of its frames that wait for who does not look for a while.
+    pub fn waiting(&self) -> u32 {
+        if self.gap.is_zero() {
+            return self.frames;
+        }
+        let bursts = u32::try_from(BLINK.as_nanos() / self.gap.as_nanos() + 1).unwrap_or(u32::MAX);
+        bursts.saturating_mul(self.burst).min(self.frames)
     }
 
     /// How many frames a second arrive while it passes `way`.
@@ -176,10 +192,10 @@ impl Design {
         let burst = (room / 2).min(64);
         let share = ALL_LOSS_FRAMES / u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
         let wanted = share.clamp(FEWEST_LOSS_FRAMES, LOSS_FRAMES);
-        // A quarter slower than the line, and no faster than it takes: other ways are counted at the same time.
+        // A quarter slower than the line.
         let room = Size::from_bytes(u64::from(burst) * u64::from(way.room_of(bytes)));
         let sent = way.rate().map_or(Span::ZERO, |rate| rate.time_for(room));
-        let gap = (sent + sent / 4).max(LOSS_TIME * u64::from(burst) / u64::from(wanted));
+        let gap = (sent + sent / 4).max(SHORTEST_LOSS_TIME * u64::from(burst) / u64::from(wanted));
         let bursts = (LOSS_TIME.as_nanos() / gap.as_nanos().max(1)).max(1);
         let frames = u32::try_from(bursts * u64::from(burst)).unwrap_or(u32::MAX).min(wanted);
         Ok(Train { frames, bytes, burst, gap })
