@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use link::{HalfLink, Profile};
 use machine::{Seed, Size};
 
+use super::ring::Slots;
+
 /// Everything that one relay thread carries.
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
@@ -36,6 +38,13 @@ pub struct ProbePort {
 impl RelayConfig {
     /// Enough for 10 Gbit/s over 400 ms.
     pub const DEFAULT_MEMORY: Size = link::offload::BOUNDLESS_QUEUE;
+
+    /// Memory of the kernel in which arrivals wait, beside [`memory`](RelayConfig::memory): of a relay for packets up to `mtu` bytes
+    /// and, with `offload`, for trains.
+    pub fn rings(mtu: u32, offload: bool) -> Size {
+        let trains = offload.then(Slots::for_trains).map_or(0, |slots| slots.memory());
+        Size::from_bytes((Slots::for_packets(mtu).memory() + trains) as u64)
+    }
 
     /// The same links with ports for measuring them, and chances of their own.
     pub(super) fn for_calibration(&self) -> RelayConfig {

@@ -11,6 +11,7 @@ use super::ethernet::{Header, Mac, is_group};
 use super::frame::{Frame, Shelf};
 use super::neighbour::{Neighbours, Reaction};
 use super::pcapng::Direction;
+use super::ring::Slot;
 use super::segment::{Train, VNET};
 use super::switch::Due;
 use super::{NetworkConfig, PortRefusals, RelayPort};
@@ -99,7 +100,7 @@ impl Domain {
             };
             if let Some(capture) = capture {
                 let remark = Remark { fate: None, flips, is_copy };
-                capture.record(slot, at, Direction::Inbound, Some(id), remark, frame.bytes());
+                capture.record(slot, at, Direction::Inbound, Some(id), remark, &frame.bytes());
             }
             return Some(Due { at, slot, frame });
         }
@@ -115,11 +116,13 @@ impl Domain {
         }
     }
 
+    /// A packet has arrived from a port. It may be left where it is by `keep`, see [`Shelf::adopt`].
     pub(super) fn receive(
         &mut self,
         now: Time,
         from: PortId,
         packet: &[u8],
+        keep: impl FnOnce() -> Option<Slot>,
         shelf: &Rc<Shelf>,
         mut capture: Option<&mut Capture>,
     ) -> Option<(usize, Frame)> {
@@ -157,7 +160,7 @@ impl Domain {
                         packet[VNET..].copy_from_slice(&answer);
                     };
                     let answer = shelf.take(VNET + answer.len(), write)?;
-                    record(Direction::Inbound, Unusual::Neighbour, answer.bytes());
+                    record(Direction::Inbound, Unusual::Neighbour, &answer.bytes());
                     return Some((slot, answer));
                 }
             }
@@ -183,8 +186,8 @@ impl Domain {
                 }
             }
             train => {
-                let copy = shelf.take(packet.len(), |out| out.copy_from_slice(packet));
-                self.send(now, from, to, train, copy.ok_or(packet.len()), capture);
+                let frame = shelf.adopt(packet, keep);
+                self.send(now, from, to, train, frame.ok_or(packet.len()), capture);
             }
         }
         None
@@ -206,7 +209,7 @@ impl Domain {
                 return self.network.refuse(from, link::WireSize::packet((length - VNET) as u32));
             }
         };
-        let size = Train::wire_size(train, frame.bytes());
+        let size = Train::wire_size(train, &frame.bytes());
         self.entered += 1;
         let id = self.entered;
         let Some(capture) = capture else {
@@ -220,7 +223,7 @@ impl Domain {
         let fate = losses.iter().find(|loss| is_own(loss)).map(|loss| Unusual::Dropped(loss.cause, loss.within));
         let remark = Remark { fate, ..Remark::default() };
         let entered = self.network.now();
-        capture.record(self.slot(from), entered, Direction::Outbound, Some(id), remark, sent.bytes());
+        capture.record(self.slot(from), entered, Direction::Outbound, Some(id), remark, &sent.bytes());
         losses.into_iter().filter(|loss| !is_own(loss)).for_each(|loss| self.record_loss(loss, capture));
     }
 
@@ -246,6 +249,6 @@ impl Domain {
         } else {
             frame.clone().altered(|packet| corrupt(packet, flips)).unwrap_or(frame)
         };
-        capture.record(self.slot(port), at, direction, Some(id), remark, frame.bytes());
+        capture.record(self.slot(port), at, direction, Some(id), remark, &frame.bytes());
     }
 }

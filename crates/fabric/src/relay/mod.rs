@@ -6,7 +6,7 @@
 //! * `switch`, `domain`: where a frame goes; they hold the [`link::Network`]s and do no I/O.
 //! * `ethernet`, `neighbour`, `segment`, `join`: hostile bytes: headers, ARP and neighbour discovery, trains of segmentation
 //!   offload cut into packets and packets joined into trains.
-//! * `frame`: buffers that are used again and again, within a bound.
+//! * `frame`: buffers that are used again and again, within a bound, and trains that stay in the ring for a while.
 //! * `receiver`, `ring`, `filter`, `socket`, `transmit`: packet(7): what arrives, in shared memory, chosen before it is
 //!   copied; opening; sending.
 //! * `capture`, `recorder`, `pcapng`: what passes is copied into batches, which a thread of its own writes to files.

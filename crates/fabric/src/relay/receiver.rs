@@ -4,7 +4,10 @@
 //! reasonable size, and a stalled machine would lose some; so trains have a ring, and a socket, of their own.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::PollTimeout;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::ring::{Received, RxRing, Slots};
 use super::socket::PacketSocket;
@@ -15,6 +18,9 @@ pub(super) struct Receiver {
     packets: (PacketSocket, RxRing),
     /// Where any port keeps segmentation offload.
     trains: Option<(PacketSocket, RxRing)>,
+    /// Readable when a train has arrived since it was last [cleared](Receiver::clear). The socket itself is readable as long as
+    /// the latest train is in its slot, where it may stay until long after it was taken.
+    train_arrived: Option<Epoll>,
 }
 
 /// Longer than any frame that a veth carries.
@@ -29,7 +35,12 @@ impl Receiver {
         let trains = offload
             .then(|| PacketSocket::open(interfaces.to_vec(), longest + 1..=ANY, Slots::for_trains()))
             .transpose()?;
-        Ok(Receiver { packets, trains })
+        let train_arrived = trains.as_ref().map(|(socket, _)| -> nix::Result<Epoll> {
+            let arrived = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            arrived.add(socket.fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+            Ok(arrived)
+        });
+        Ok(Receiver { packets, trains, train_arrived: train_arrived.transpose()? })
     }
 
     /// Takes the frame that arrived first, if there is one.
@@ -53,15 +64,29 @@ impl Receiver {
         Some(taken)
     }
 
+    /// How many trains have been taken.
+    pub(super) fn trains_taken(&self) -> u64 {
+        self.trains.as_ref().map_or(0, |(_, ring)| ring.taken())
+    }
+
     /// How many frames the kernel dropped since the last call, for want of room in the rings.
     pub(super) fn take_drops(&self) -> u64 {
         // Asking a socket of one's own for its statistics does not fail; if it did, there would be nothing to add.
-        self.sockets().map(|socket| socket.take_drops().unwrap_or(0)).sum()
+        let sockets = [&self.packets].into_iter().chain(&self.trains);
+        sockets.map(|(socket, _)| socket.take_drops().unwrap_or(0)).sum()
     }
 
     /// What becomes readable when a frame arrives.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &PacketSocket> {
-        [&self.packets].into_iter().chain(&self.trains).map(|(socket, _)| socket)
+    pub(super) fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.packets.0.fd().as_fd()].into_iter().chain(self.train_arrived.iter().map(|arrived| arrived.0.as_fd()))
+    }
+
+    /// To be called before frames are taken that something has become readable for.
+    pub(super) fn clear(&self) {
+        if let Some(arrived) = &self.train_arrived {
+            // It is asked what there is, and neither waits nor fails.
+            let _seen = arrived.wait(&mut [EpollEvent::empty()], PollTimeout::ZERO);
+        }
     }
 
     /// A socket to send by.

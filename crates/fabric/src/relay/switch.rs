@@ -9,6 +9,7 @@ use super::capture::{Capture, CaptureEnding};
 use super::change::Change;
 use super::domain::Domain;
 use super::frame::{Frame, Shelf};
+use super::ring::Slot;
 use super::{PortRefusals, RelayConfig, RelayPort};
 
 /// All networks of a relay.
@@ -50,12 +51,23 @@ impl Switch {
     }
 
     /// A packet (`virtio_net_hdr` and frame) has arrived from a node. Returns the relay's own answer, if it has one: the
-    /// slot to send it to, and the packet.
-    pub(super) fn receive(&mut self, now: Time, ifindex: u32, packet: &[u8]) -> Option<(usize, Frame)> {
+    /// slot to send it to, and the packet. The model may leave the packet where it is, by `keep`.
+    pub(super) fn receive(
+        &mut self,
+        now: Time,
+        ifindex: u32,
+        packet: &[u8],
+        keep: impl FnOnce() -> Option<Slot>,
+    ) -> Option<(usize, Frame)> {
         // Interfaces that are not ours share the namespace: they are none of our business.
         let found = self.interfaces.binary_search_by_key(&ifindex, |(ifindex, ..)| *ifindex).ok()?;
         let (_, domain, from) = self.interfaces[found];
-        self.domains[domain].receive(now, from, packet, &self.shelf, self.capture.as_mut())
+        self.domains[domain].receive(now, from, packet, keep, &self.shelf, self.capture.as_mut())
+    }
+
+    /// So many frames have been taken from the ring that keeps some: those that are in the way of others leave it.
+    pub(super) fn clear_ring(&mut self, taken: u64) {
+        self.shelf.clear_ring(taken);
     }
 
     /// Counts a frame that arrived from a node in a form that no network has.
@@ -221,6 +233,10 @@ mod tests {
         [&[0; VNET][..], &destination, &source, &[8, 0], &[0x45; 50]].concat()
     }
 
+    fn receive(switch: &mut Switch, ifindex: u32, packet: &[u8]) {
+        switch.receive(Time::ZERO, ifindex, packet, || None);
+    }
+
     fn slots(switch: &mut Switch) -> Vec<usize> {
         std::iter::from_fn(|| switch.poll(Time::MAX)).map(|due| due.slot).collect()
     }
@@ -228,23 +244,23 @@ mod tests {
     #[test]
     fn unicast_reaches_its_owner_and_floods_stay_in_their_network() {
         let mut switch = switch();
-        switch.receive(Time::ZERO, 10, &packet(MACS[0], MACS[1]));
+        receive(&mut switch, 10, &packet(MACS[0], MACS[1]));
         assert_eq!(switch.deadline(), Some(Time::ZERO + Span::from_millis(1)));
         assert_eq!(slots(&mut switch), [1]);
-        switch.receive(Time::ZERO, 11, &packet(MACS[1], [0xff; 6]));
+        receive(&mut switch, 11, &packet(MACS[1], [0xff; 6]));
         assert_eq!(slots(&mut switch), [0]);
-        switch.receive(Time::ZERO, 12, &packet(MACS[2], [0xff; 6]));
+        receive(&mut switch, 12, &packet(MACS[2], [0xff; 6]));
         assert_eq!(slots(&mut switch), [0usize; 0], "alone in its network");
     }
 
     #[test]
     fn strangers_are_dropped_and_counted() {
         let mut switch = switch();
-        switch.receive(Time::ZERO, 10, &packet(MACS[1], MACS[0]));
-        switch.receive(Time::ZERO, 10, &packet(MACS[0], MACS[2]));
-        switch.receive(Time::ZERO, 10, &[0; 15]);
-        switch.receive(Time::ZERO, 10, &[]);
-        switch.receive(Time::ZERO, 99, &packet(MACS[0], MACS[1]));
+        receive(&mut switch, 10, &packet(MACS[1], MACS[0]));
+        receive(&mut switch, 10, &packet(MACS[0], MACS[2]));
+        receive(&mut switch, 10, &[0; 15]);
+        receive(&mut switch, 10, &[]);
+        receive(&mut switch, 99, &packet(MACS[0], MACS[1]));
         assert_eq!(slots(&mut switch), [0usize; 0]);
         let expected = PortRefusals { answered: 0, unknown_destination: 1, foreign_source: 1, malformed: 2 };
         assert_eq!(switch.refusals(), [vec![expected, PortRefusals::default()], vec![PortRefusals::default()]]);

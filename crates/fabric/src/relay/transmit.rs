@@ -1,6 +1,7 @@
 //! Sending: up to 64 messages to one interface with one system call, packets that continue each other in one message.
 #![allow(unsafe_code, reason = "sendmmsg with addresses of interfaces is outside of what safe wrappers offer")]
 
+use std::cell::Ref;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
@@ -44,14 +45,15 @@ struct Message<'a> {
 
 /// Sends frames to an interface, from the first on, as many as fit into one system call.
 pub(super) fn send<'a>(socket: &OwnedFd, ifindex: u32, frames: impl IntoIterator<Item = &'a Frame>) -> Sent {
+    let packets: Vec<Ref<'_, [u8]>> = frames.into_iter().take(PIECES).map(Frame::bytes).collect();
     let mut pieces: Vec<&[u8]> = Vec::with_capacity(PIECES);
     let mut messages: Vec<Message<'_>> = Vec::with_capacity(MESSAGES);
-    for frame in frames {
+    for packet in &packets {
         // A second frame of a train takes two more pieces.
         if pieces.len() + 2 > PIECES {
             break;
         }
-        let packet = frame.bytes();
+        let packet: &[u8] = packet;
         if let Some(message) = messages.last_mut()
             && let Some(run) = &mut message.run
             && run.append(packet)

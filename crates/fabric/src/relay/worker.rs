@@ -142,11 +142,13 @@ impl Worker {
                 } else if received.has_vlan_tag {
                     switch.refuse_malformed(received.ifindex);
                 } else {
-                    return switch.receive(arrival, received.ifindex, received.packet);
+                    return switch.receive(arrival, received.ifindex, received.packet, || received.keep());
                 }
                 None
             };
-            match receiver.take(take) {
+            let taken = receiver.take(take);
+            switch.clear_ring(receiver.trains_taken());
+            match taken {
                 None => return true,
                 Some(None) => {}
                 Some(Some((slot, answer))) => put_out(&mut self.outboxes, &mut self.touched, slot, answer, None),
@@ -285,8 +287,8 @@ impl Worker {
     fn wait(&self, timeout: Option<Span>, listens: bool) {
         let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut watched = [watch(self.wake.as_raw_fd()), watch(-1), watch(-1)]; // -1 is ignored
-        for (entry, socket) in watched[1..].iter_mut().zip(self.receiver.sockets().filter(|_| listens)) {
-            entry.fd = socket.fd().as_raw_fd();
+        for (entry, readable) in watched[1..].iter_mut().zip(self.receiver.readable().filter(|_| listens)) {
+            entry.fd = readable.as_raw_fd();
         }
         let timeout = timeout.map(|span| libc::timespec {
             tv_sec: (span.as_nanos() / 1_000_000_000) as libc::time_t,
@@ -299,6 +301,9 @@ impl Worker {
             let mut count = 0u64;
             // SAFETY: `count` is valid for writing the 8 bytes of an eventfd, which does not block.
             unsafe { libc::read(self.wake.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
+        if watched[2].revents != 0 {
+            self.receiver.clear();
         }
     }
 }

@@ -56,7 +56,7 @@ fn describe(plan: &Plan) -> String {
         text.push_str("\nroutes\n");
         aligned(&mut text, routes::rows(plan));
     }
-    let memory = memory::lines(plan);
+    let memory = memory::lines(plan, &offloads);
     section(&mut text, "memory", memory.iter());
     section(&mut text, "events", plan.events().iter().map(|event| &event.label));
     section(&mut text, "expectations", plan.expectations().iter().map(|expectation| &expectation.label));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fabric::Offload;
 use fabric::relay::RelayConfig;
 use link::{HalfLink, Room};
 use machine::Size;
@@ -24,7 +25,7 @@ struct Sum {
 }
 
 /// A line for each network on which packets can wait.
-pub(super) fn lines(plan: &Plan) -> Vec<String> {
+pub(super) fn lines(plan: &Plan, offloads: &[Vec<Offload>]) -> Vec<String> {
     let halves = halves(plan);
     let mut lines = Vec::new();
     for (index, network) in plan.networks().iter().enumerate() {
@@ -40,12 +41,25 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
         }
         lines.extend(line(network, &sum));
     }
-    let relayed = plan.networks().iter().any(|network| network.medium == Medium::Relay);
-    lines.extend(relayed.then(|| {
-        let bound = RelayConfig::DEFAULT_MEMORY;
-        format!("the relay holds at most {bound} of packets in all; a run in which that is not enough is INVALID")
-    }));
+    let relayed = plan.networks().iter().filter(|network| network.medium == Medium::Relay);
+    if let Some(mtu) = relayed.map(|network| network.mtu).max() {
+        let (bound, rings) = (RelayConfig::DEFAULT_MEMORY, RelayConfig::rings(mtu, hands_over_trains(plan, offloads)));
+        lines.push(format!(
+            "the relay holds at most {bound} of packets in all, and its rings for what arrives take {rings} of the kernel's memory; \
+             a run in which that is not enough is INVALID"
+        ));
+    }
     lines
+}
+
+/// Whether any interface on a relay's network keeps segmentation offload.
+fn hands_over_trains(plan: &Plan, offloads: &[Vec<Offload>]) -> bool {
+    plan.nodes().iter().zip(offloads).any(|(node, offloads)| {
+        let mut interfaces = node.interfaces.iter().zip(offloads);
+        interfaces.any(|(interface, offload)| {
+            plan.network(interface.network).medium == Medium::Relay && *offload != Offload::Off
+        })
+    })
 }
 
 fn line(network: &Network, sum: &Sum) -> Option<String> {
