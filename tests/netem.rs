@@ -283,13 +283,117 @@ fn the_main_topologies_do_on_netem_what_they_promise() {
     for (name, words) in [
         ("failover.yaml", &["files.movie.size=16MiB", "links.dsl.up.jitter=0s"][..]),
         ("resume.yaml", &["files.movie.size=12MiB"]),
+        ("all-down.yaml", &["files.movie.size=12MiB"]),
+        ("crash-not-kill.yaml", &["files.movie.size=12MiB"]),
+        ("rolling-restart.yaml", &["files.movie.size=16MiB"]),
         ("p2mp.yaml", &["files.movie.size=1MiB", "nodes.receiver.count=3"]),
+        ("p2mp-loss-budget.yaml", &["files.data.size=20kB", "nodes.receiver.count=3"]),
+        ("p2mp-failover.yaml", &["files.movie.size=2MiB"]),
     ] {
-        let mut settings = vec!["--set", "shaper=netem"];
-        settings.extend(words.iter().flat_map(|setting| ["--set", setting]));
-        let run = place.run_once(&topology(name), &settings);
-        run.expect_status(0);
+        let run = run_main(&place, name, words, Some("netem"));
         assert_eq!(medium(&run), "netem", "{name}");
+    }
+}
+
+/// Where an event parts nodes, `auto` takes the relay although the kernel has netem, and says why.
+#[test]
+fn the_main_topologies_that_netem_cannot_carry_go_to_the_relay_by_themselves() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    for (name, words, whys) in [
+        ("two-sites.yaml", &["files.movie.size=6MiB"][..], &["partition", "partition", "partition"][..]),
+        ("flaky-links.yaml", &["files.movie.size=6MiB"], &["partition"]),
+    ] {
+        let run = run_main(&place, name, words, None);
+        let networks = run.state().networks;
+        assert_eq!(networks.len(), whys.len(), "{networks:?}");
+        for (network, why) in networks.iter().zip(whys) {
+            assert_eq!(network.medium, "relay", "{name}: {network:?}");
+            assert!(network.why.contains("not netem: ") && network.why.contains(why), "{name}: {network:?}");
+        }
+    }
+}
+
+/// A topology of the project's that passes with these settings.
+fn run_main(place: &Place, name: &str, words: &[&str], shaper: Option<&str>) -> Run {
+    let shaper = shaper.map(|shaper| format!("shaper={shaper}"));
+    let settings = shaper.iter().map(String::as_str).chain(words.iter().copied());
+    let mut words: Vec<&str> = settings.flat_map(|setting| ["--set", setting]).collect();
+    if name != "failover.yaml" {
+        // One is enough to show that links are measured there, too: each takes its second.
+        words.extend(["--calibrate", "off"]);
+    }
+    let run = place.run(&topology(name), &words);
+    run.expect_status(0);
+    run
+}
+
+/// Two LANs, a WAN between their routers, all shaped by the kernel, of either family: packets take the sum of all delays on
+/// their way, a file crosses at the WAN's rate, and goes on when a router has died and come back.
+#[test]
+fn a_routed_network_of_either_family_runs_over_netem() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    for (family, [near, wan, far]) in
+        [(4, ["10.71.0.0/24", "10.72.0.0/24", "10.73.0.0/24"]), (6, ["fd00:71::/64", "fd00:72::/64", "fd00:73::/64"])]
+    {
+        let text = format!(
+            r#"
+name: routed
+seed: 9
+timeout: 90s
+shaper: netem
+files: {{ movie: {{ size: 2MiB }} }}
+links:
+  lan: {{ delay: 2ms }}
+  wan: {{ rate: 10Mbit, delay: 10ms }}
+networks:
+  near: {{ subnet: "{near}" }}
+  wan: {{ subnet: "{wan}" }}
+  far: {{ subnet: "{far}" }}
+nodes:
+  one: {{ role: router, networks: {{ near: {{ link: lan }}, wan: {{ link: wan }} }} }}
+  two: {{ role: router, networks: {{ wan: {{ link: wan }}, far: {{ link: lan }} }} }}
+  server: {{ role: file-server, file: movie, networks: {{ far: {{ link: lan }} }} }}
+  pinger: {{ run: [sh, -c, "ping -n -W 5 -i 0.1 -c 10 server"], after: [one, two, server], ready: {{ log: "packets transmitted" }}, networks: {{ near: {{ link: lan }} }} }}
+  client: {{ role: downloader, from: server, out: movie, after: [pinger], networks: {{ near: {{ link: lan }} }} }}
+events:
+  - {{ when: "client >= 30%", kill: two, for: 700ms }}
+expect:
+  pinger: {{ exit: 0 }}
+  client: {{ exit: 0, file: movie, throughput: "<= 10Mbit" }}
+  two: {{ state: running }}
+"#
+        );
+        // What each link does by itself is other tests' matter.
+        let run = place.run(&place.write("routed.yaml", &text), &["--calibrate", "off"]);
+        run.expect_status(0);
+        let state = run.state();
+        assert!(state.networks.iter().all(|network| network.medium == "netem"), "{:?}", state.networks);
+        let addresses = &state.node("server").expect("there is a server").addresses;
+        assert_eq!(addresses[0].contains(':'), family == 6, "{addresses:?}");
+        let times = times(&run);
+        assert_eq!(times.len(), 10, "{}", run.stdout_of("pinger"));
+        // 2 + 2 on the near LAN, 10 + 10 on the WAN, 2 + 2 on the far LAN, and back. Two kernels forward, which may take long
+        // on a busy machine, but not each time.
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(least >= 56.0, "{least} ms instead of 56");
+        assert!(least < 66.0 || !run.kept_up(), "{least} ms instead of 56");
+        for account in state.accounts() {
+            assert!(account.adds_up() && account.count.by_kernel, "{account:?}");
+        }
+        // All of the file came over both routers.
+        let crossed = |node: &str, network: &str| {
+            let is_it = |count: &&event::LinkCount| {
+                (count.node.as_str(), count.network.as_str(), count.direction) == (node, network, event::Direction::Up)
+            };
+            state.links.iter().find(is_it).map_or(0, |count| count.delivered_bytes)
+        };
+        assert!(crossed("two", "wan") > 2 << 20 && crossed("one", "near") > 2 << 20, "{:?}", state.links);
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) const SEED: u64 = 7;
 const MOST_UNDISTURBED: u32 = 3;
 
 /// … and how often with the times at which the machine stood still: after that nobody knows.
-const MOST_ATTEMPTS: u32 = 9;
+const MOST_ATTEMPTS: u32 = 6;
 
 /// What is sent at the same time: more would be a bench of the machine.
 const PACKETS_A_SECOND: f64 = 4000.0;
