@@ -82,6 +82,12 @@ pub struct Diagnostics {
 const MAX_FINDINGS: usize = 100;
 
 impl Diagnostics {
+    /// The same findings said in another way.
+    pub(crate) fn map(mut self, say: impl FnMut(Diagnostic) -> Diagnostic) -> Diagnostics {
+        self.list = self.list.into_iter().map(say).collect();
+        self
+    }
+
     /// Each finding.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()

@@ -6,6 +6,7 @@
 //! * [`mod@sweep`]: one topology many times, with other values at some paths.
 //! * [`plan`]: what is to be built and run, with nothing left to look up.
 //! * [`diagnostic`]: all that is wrong, with place, excerpt and the nearest right name.
+//! * [`shape`](mod@shape): one link in a few words, outside of any file.
 //! * [`schema`](mod@schema): the format as JSON Schema, for editors.
 //!
 //! ```
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod resolve;
 mod roles;
 pub mod schema;
+pub mod shape;
 pub mod source;
 pub mod spec;
 pub mod sweep;
@@ -38,6 +40,7 @@ pub use diagnostic::{Colour, Diagnostic, Diagnostics};
 pub use plan::Plan;
 pub use resolve::{NetemSupport, Overrides, resolve};
 pub use schema::schema;
+pub use shape::{Shape, shape};
 pub use source::Source;
 pub use spec::{Spec, parse};
 pub use sweep::{Sweep, sweep};

@@ -85,6 +85,11 @@ pub enum FileSource {
     Existing(PathBuf),
 }
 
+/// The seed of a generated file in a run with `seed`: so the same name is the same file, whatever else a topology has.
+pub fn file_seed(seed: Seed, name: &str) -> Seed {
+    seed.derive(&format!("file/{name}"))
+}
+
 /// A network that nodes have interfaces on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

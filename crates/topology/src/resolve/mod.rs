@@ -21,7 +21,7 @@ pub use self::medium::NetemSupport;
 use self::names::{Directory, check_name, check_names};
 use crate::diagnostic::Diagnostics;
 use crate::findings::Findings;
-use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program, Ways};
+use crate::plan::{File, FileSource, Interface, NodeId, Pair, Plan, Program, Ways, file_seed};
 use crate::source::Source;
 use crate::spec::Spec;
 use crate::sweep;
@@ -126,7 +126,7 @@ fn resolve_files(spec: &Spec, seed: Seed, findings: &mut Findings<'_>) -> Vec<Fi
     }
     let mut files = Vec::new();
     for (name, file) in spec.files.iter() {
-        let generated = |size| FileSource::Generated { size, seed: seed.derive(&format!("file/{}", name.value)) };
+        let generated = |size| FileSource::Generated { size, seed: file_seed(seed, &name.value) };
         let source = match (&file.value.size, &file.value.path) {
             (Some(size), None) => {
                 if size.value > MAX_FILE {
