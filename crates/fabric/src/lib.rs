@@ -7,6 +7,7 @@
 //! * [`calibration`]: links measured before nodes start.
 //! * [`relay`]: the user-space switch that drives the link model.
 //! * [`netem`]: the kernel's queueing discipline that mirrors the link model, where the kernel has it.
+//! * [`inline`]: an interface that others made, impaired from inside its namespace: a container's.
 //! * [`probe`]: what measuring a link takes beside a fabric.
 //! * [`purge`]: ends the connections that a dead machine would not have.
 //! * [`clock`]: the one place that reads a clock.
@@ -36,6 +37,7 @@
 pub mod calibration;
 pub mod clock;
 pub mod fabric;
+pub mod inline;
 pub mod netem;
 pub mod preflight;
 pub mod probe;

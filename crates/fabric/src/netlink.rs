@@ -2,12 +2,14 @@
 //!
 //! * `attribute`: what requests and answers consist of.
 //! * `discipline`: netem made, changed and read back.
+//! * `survey`: what interfaces are and have, and that given to others.
 //!
 //! The messages are those of the `rtnetlink` crate. Its connection is not used: it sends one message and waits for the
 //! answer, while a node's whole network is one send here, from a process that has no runtime.
 
 mod attribute;
 mod discipline;
+mod survey;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,6 +35,7 @@ use crate::clock;
 pub(crate) use attribute::{Attributes, attribute};
 pub(crate) use discipline::KeptNetem;
 pub use discipline::QueueWork;
+pub(crate) use survey::{Kind, Surveyed};
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Debug)]

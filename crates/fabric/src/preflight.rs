@@ -10,6 +10,7 @@ mod probe;
 use nix::errno::Errno;
 
 pub use limits::{LimitError, require};
+pub(crate) use probe::tried_on;
 pub use probe::{examine, netem};
 
 /// One thing that was looked at.

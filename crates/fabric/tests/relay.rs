@@ -27,7 +27,7 @@ fn in_lab(name: &str, body: impl FnOnce()) {
 fn start(nodes: &[&Node], up: HalfLink, offload: bool) -> RelayHandle {
     let profile = Profile { up, down: HalfLink::default() };
     let ports = nodes.iter().map(|node| node.port(profile.clone(), offload)).collect();
-    let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new() }];
+    let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new(), uplink: None }];
     let config = RelayConfig {
         networks,
         seed: Seed::new(1),

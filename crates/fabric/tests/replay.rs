@@ -186,7 +186,7 @@ fn the_model_decides_again_what_a_changing_relay_has_recorded() {
     let folder = folder.path().join("pcap");
     let nodes = [1, 2, 3].map(|number| Node::new(number, false));
     let ports = nodes.iter().zip(profiles()).map(|(node, profile)| node.port(profile, false)).collect();
-    let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new() }];
+    let networks = vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports, pairs: Vec::new(), uplink: None }];
     let memory = RelayConfig::DEFAULT_MEMORY;
     let config = RelayConfig { networks, seed: SEED, memory, capture: Some(folder.clone()), probes: Vec::new() };
     let relay = Relay::start(config).expect("packet sockets are open in a namespace of one's own");

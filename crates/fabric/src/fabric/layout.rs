@@ -115,6 +115,7 @@ impl Layout {
                         mtu: network.mtu,
                         ports: Vec::new(),
                         pairs: Vec::new(),
+                        uplink: None,
                     });
                     Carrier::Relay(layout.relay.networks.len() - 1, Trains::on(plan, at))
                 }

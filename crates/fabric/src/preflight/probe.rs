@@ -120,16 +120,23 @@ fn attempt() -> ([bool; ATTEMPTS.len()], NetemSupport) {
     });
     let bridge = works(&|batch| batch.add_bridge("br", 12));
     let v6 = fabric::has_ipv6();
+    let netem = if veth { tried_on(&mut netlink, 11) } else { NetemSupport::Absent };
+    ([packet, veth, bridge, v6], netem)
+}
+
+/// What the kernel has of netem, tried on an interface without a queueing discipline. That has one then.
+pub(crate) fn tried_on(netlink: &mut Netlink, index: u32) -> NetemSupport {
     let told = Netem { limit: 1, seed: Some(SEED), ..Netem::default() };
-    let accepted = veth && works(&|batch| batch.add_netem(11, &told));
+    let mut batch = Batch::default();
+    batch.add_netem(index, &told);
+    let accepted = netlink.apply(batch.bytes(), batch.len()).is_ok();
     // A kernel that has no place for a seed accepts it all the same, so only what it says afterwards counts.
-    let kept = netlink.netems().ok().and_then(|mut netems| netems.remove(&11)?.parameters);
-    let netem = match kept.filter(|kept| accepted && told.is_kept_as(kept)) {
+    let kept = netlink.netems().ok().and_then(|mut netems| netems.remove(&index)?.parameters);
+    match kept.filter(|kept| accepted && told.is_kept_as(kept)) {
         None => NetemSupport::Absent,
         Some(kept) if kept.seed.is_none() => NetemSupport::Unseeded,
         Some(_) => NetemSupport::Seeded,
-    };
-    ([packet, veth, bridge, v6], netem)
+    }
 }
 
 /// A seed that no kernel draws by chance.

@@ -215,7 +215,13 @@ mod tests {
             profile: link::Profile::default(),
             offload: true,
         };
-        vec![NetworkConfig { name: "net".to_owned(), mtu: 1500, ports: vec![port("a"), port("b")], pairs: Vec::new() }]
+        vec![NetworkConfig {
+            name: "net".to_owned(),
+            mtu: 1500,
+            ports: vec![port("a"), port("b")],
+            pairs: Vec::new(),
+            uplink: None,
+        }]
     }
 
     /// A capture whose writer begins when it is told.

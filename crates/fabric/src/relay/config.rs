@@ -69,6 +69,11 @@ pub struct NetworkConfig {
     pub ports: Vec<PortConfig>,
     /// Impairments between pairs of ports on top of their own.
     pub pairs: Vec<PairConfig>,
+    /// The port, by position, behind which are all hosts that no port has: the rest of a network that others made. What is for
+    /// a stranger goes there, and what strangers say comes from there, under whatever Ethernet addresses. There is nobody
+    /// to answer their questions for addresses (ARP, neighbour discovery), so these pass, unimpaired in both directions.
+    /// Such a network has one port more, the node's.
+    pub uplink: Option<usize>,
 }
 
 /// An interface on a network.

@@ -9,7 +9,7 @@ use super::capture::{Capture, Remark, Unusual};
 use super::corrupt::corrupt;
 use super::ethernet::{Header, Mac, is_group};
 use super::frame::{Frame, Shelf};
-use super::neighbour::{Neighbours, Reaction};
+use super::neighbour::{Neighbours, Reaction, is_about_neighbours};
 use super::pcapng::Direction;
 use super::ring::Slot;
 use super::segment::{Train, VNET};
@@ -26,6 +26,8 @@ pub(super) struct Domain {
     /// Sorted by address.
     pub(super) by_mac: Vec<(Mac, PortId)>,
     pub(super) neighbours: Neighbours,
+    /// Behind which are all others.
+    pub(super) uplink: Option<PortId>,
     pub(super) pairs: Vec<(usize, bool)>,
     pub(super) first_slot: usize,
     pub(super) is_recorded: bool,
@@ -56,10 +58,15 @@ impl Domain {
         let mut neighbours = Neighbours::default();
         let mut by_mac = Vec::new();
         let mut ports = Vec::new();
-        for port in &config.ports {
+        let mut uplink = None;
+        for (index, port) in config.ports.iter().enumerate() {
             let id = network.add_port(&port.label, &port.profile);
-            neighbours.add(port.mac, &port.addresses);
-            by_mac.push((port.mac, id));
+            if config.uplink == Some(index) {
+                uplink = Some(id);
+            } else {
+                neighbours.add(port.mac, &port.addresses);
+                by_mac.push((port.mac, id));
+            }
             let profile = port.profile.clone();
             let refusals = PortRefusals::default();
             ports.push(Port { mac: port.mac, profile, is_cut: false, passes_trains: false, refusals });
@@ -73,7 +80,8 @@ impl Domain {
         if is_recorded {
             network.keep_losses();
         }
-        let mut domain = Domain { network, entered: 0, ports, by_mac, neighbours, pairs, first_slot, is_recorded };
+        let mut domain =
+            Domain { network, entered: 0, ports, by_mac, neighbours, uplink, pairs, first_slot, is_recorded };
         domain.judge_trains();
         domain
     }
@@ -139,12 +147,18 @@ impl Domain {
             port.refusals.malformed += 1;
             return None;
         };
-        if header.source != port.mac {
+        if header.source != port.mac && self.uplink != Some(from) {
             port.refusals.foreign_source += 1;
             record(Direction::Outbound, Unusual::ForeignSource, packet);
             return None;
         }
-        if !port.is_cut {
+        if let Some(uplink) = self.uplink.filter(|_| is_about_neighbours(&header, frame)) {
+            record(Direction::Outbound, Unusual::Neighbour, packet);
+            let other = if from == uplink { self.by_mac.first().map(|(_, node)| *node) } else { Some(uplink) };
+            let passed = shelf.take(packet.len(), |out| out.copy_from_slice(packet))?;
+            return Some((self.slot(other?), passed));
+        }
+        if !port.is_cut && self.uplink.is_none() {
             match self.neighbours.react(port.mac, &header, frame) {
                 Reaction::Forward => {}
                 Reaction::Swallow => {
@@ -170,11 +184,14 @@ impl Domain {
         } else {
             match self.by_mac.binary_search_by_key(&header.destination, |(mac, _)| *mac) {
                 Ok(found) => To::Port(self.by_mac[found].1),
-                Err(_) => {
-                    port.refusals.unknown_destination += 1;
-                    record(Direction::Outbound, Unusual::UnknownDestination, packet);
-                    return None;
-                }
+                Err(_) => match self.uplink.filter(|uplink| *uplink != from) {
+                    Some(uplink) => To::Port(uplink),
+                    None => {
+                        port.refusals.unknown_destination += 1;
+                        record(Direction::Outbound, Unusual::UnknownDestination, packet);
+                        return None;
+                    }
+                },
             }
         };
         match Train::of(packet) {

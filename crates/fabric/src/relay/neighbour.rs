@@ -25,6 +25,9 @@ pub(super) enum Reaction {
     Answer(Vec<u8>),
 }
 
+/// The protocol number of ICMPv6 (RFC 4443).
+const ICMPV6: u8 = 58;
+
 impl Neighbours {
     pub(super) fn add(&mut self, mac: Mac, addresses: &[IpAddr]) {
         for address in addresses.iter().copied().chain([link_local(mac).into()]) {
@@ -66,7 +69,6 @@ impl Neighbours {
     }
 
     fn solicitation(&self, asker: Mac, body: &[u8]) -> Option<Reaction> {
-        const ICMPV6: u8 = 58;
         const SOLICITATION: [u8; 2] = [135, 0];
         const HOP_LIMIT: u8 = 255; // RFC 4861, section 7.1.1: anything less came through a router
         if body.get(6..8)? != [ICMPV6, HOP_LIMIT] || array_at(body, 40)? != SOLICITATION {
@@ -100,6 +102,19 @@ impl Neighbours {
         answer.extend_from_slice(&message);
         debug_assert_eq!(u16_at(&answer, 12), Some(IPV6));
         Some(Reaction::Answer(answer))
+    }
+}
+
+/// Whether a frame is a question or an answer about who has which address, or who leads out of the network: ARP, or router
+/// and neighbour discovery (RFC 4861, section 4), which never has extension headers.
+pub(super) fn is_about_neighbours(header: &Header, frame: &[u8]) -> bool {
+    const NEXT_HEADER: usize = HEADER + 6;
+    const TYPE: usize = HEADER + 40;
+    const DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
+    match header.ethertype {
+        ARP => true,
+        IPV6 => frame.get(NEXT_HEADER) == Some(&ICMPV6) && frame.get(TYPE).is_some_and(|kind| DISCOVERY.contains(kind)),
+        _ => false,
     }
 }
 

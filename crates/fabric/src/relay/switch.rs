@@ -207,7 +207,7 @@ mod tests {
 
     const MACS: [Mac; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 
-    fn switch() -> Switch {
+    fn config() -> RelayConfig {
         let delay = HalfLink { delay: Span::from_millis(1), ..HalfLink::default() };
         let port = |index: usize| PortConfig {
             label: format!("node-{index}"),
@@ -223,10 +223,15 @@ mod tests {
             mtu: 1500,
             ports: ports.map(port).collect(),
             pairs: Vec::new(),
+            uplink: None,
         };
         let networks = vec![network("one", 0..2), network("two", 2..3)];
         let memory = RelayConfig::DEFAULT_MEMORY;
-        Switch::new(&RelayConfig { networks, seed: Seed::new(1), memory, capture: None, probes: Vec::new() }, None)
+        RelayConfig { networks, seed: Seed::new(1), memory, capture: None, probes: Vec::new() }
+    }
+
+    fn switch() -> Switch {
+        Switch::new(&config(), None)
     }
 
     fn packet(source: Mac, destination: Mac) -> Vec<u8> {
@@ -264,6 +269,31 @@ mod tests {
         assert_eq!(slots(&mut switch), [0usize; 0]);
         let expected = PortRefusals { answered: 0, unknown_destination: 1, foreign_source: 1, malformed: 2 };
         assert_eq!(switch.refusals(), [vec![expected, PortRefusals::default()], vec![PortRefusals::default()]]);
+    }
+
+    #[test]
+    fn behind_an_uplink_is_everybody_who_is_not_known() {
+        let mut config = config();
+        config.networks.truncate(1);
+        config.networks[0].uplink = Some(1);
+        let mut switch = Switch::new(&config, None);
+        let (node, other, third) = (MACS[0], [2, 9, 9, 9, 9, 1], [2, 9, 9, 9, 9, 2]);
+        switch.receive(Time::ZERO, 10, &packet(node, other));
+        switch.receive(Time::ZERO, 11, &packet(other, node));
+        // A bridge floods what it has not learnt; it is neither for the node nor from it.
+        switch.receive(Time::ZERO, 11, &packet(other, third));
+        switch.receive(Time::ZERO, 10, &packet(third, other));
+        assert_eq!(slots(&mut switch), [1, 0]);
+        let refusals = switch.refusals();
+        assert_eq!((refusals[0][0].foreign_source, refusals[0][1].unknown_destination), (1, 1));
+
+        let mut question = packet(node, [0xff; 6]);
+        question[VNET + 12..VNET + 14].copy_from_slice(&[0x08, 0x06]);
+        let asked = switch.receive(Time::ZERO, 10, &question).map(|(slot, frame)| (slot, frame.bytes().to_vec()));
+        assert_eq!(asked, Some((1, question.clone())), "questions for addresses pass at once");
+        question[VNET + 6..VNET + 12].copy_from_slice(&other);
+        assert_eq!(switch.receive(Time::ZERO, 11, &question).map(|(slot, _)| slot), Some(0));
+        assert_eq!(slots(&mut switch), [0usize; 0]);
     }
 
     #[test]
