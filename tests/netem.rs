@@ -4,7 +4,7 @@
 mod support;
 
 use support::agreement::assert_agreement;
-use support::{Place, Run, has_program, sabotage, skip, topology};
+use support::{Place, Run, binary, has_program, sabotage, skip, topology};
 
 /// Whether this kernel has netem, and whether it takes a seed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -271,6 +271,35 @@ fn a_crash_cuts_the_links_of_a_netem_and_a_revival_joins_them_again() {
     // A second without links, at 20 pings a second.
     assert_eq!(gaps.len(), 1, "nothing is lost but in the one second: {said}");
     assert!(gaps[0] >= 15 || !run.kept_up(), "{gaps:?}: {said}");
+}
+
+#[test]
+fn the_init_of_a_container_takes_netem_for_what_it_does_exactly() {
+    let place = Place::new();
+    if netem(&place).is_none() {
+        return;
+    }
+    let text = format!(
+        r#"
+name: pinging
+seed: 5
+timeout: 60s
+nodes:
+  target:
+    run: ["{binary}", init, --shape, "up.delay=30ms down.delay=20ms", sleep, "60"]
+    user: root
+    ready: {{ log: "/eth0 is shaped by netem/" }}
+  pinger: {{ run: ["sh", "-c", "ping -n -W 5 -i 0.05 -c 20 target; :"], after: [target] }}
+expect:
+  pinger: {{ exit: 0 }}
+"#,
+        binary = binary().display(),
+    );
+    let run = place.run_once(&place.write("pinging.yaml", &text), &[]);
+    run.expect_status(0);
+    assert_eq!(medium(&run), "bridge");
+    let quickest = times(&run).into_iter().min_by(f64::total_cmp).expect("pings are answered");
+    assert!(quickest >= 50.0 && (quickest < 55.0 || !run.kept_up()), "{quickest} ms instead of 50");
 }
 
 #[test]

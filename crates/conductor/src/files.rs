@@ -110,6 +110,29 @@ impl SharedFiles {
     }
 }
 
+/// Writes the file that a topology with this seed would have for `name` under `files: {name: {size}}`, unless one of that
+/// size is at `path`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make(path: &Path, name: &str, size: Size, seed: Seed) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size.as_bytes()) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Several containers may share a folder, and each finds a whole file or none. All of them may be process 1.
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let under_way = path.with_extension(format!("{}.{}.part", host.to_string_lossy(), std::process::id()));
+    let made = generate(&under_way, size, topology::plan::file_seed(seed, name), &AtomicBool::new(false));
+    let placed = made.and_then(|()| fs::rename(&under_way, path));
+    if placed.is_err() {
+        let _ = fs::remove_file(&under_way);
+    }
+    placed
+}
+
 fn proceed(stop: &AtomicBool) -> io::Result<()> {
     if stop.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use link::calibration::Depth;
-use machine::Seed;
+use machine::{Seed, Size};
+use nodes::init::container::User;
 use topology::Setting;
 
 /// Builds a network from one YAML file, runs transfer programs in it, breaks it, and gives a verdict.
@@ -65,6 +66,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// In a container: impair its network, then run a program as its init
+    Init(InitArguments),
     /// Be the init of a node
     #[command(hide = true)]
     Node {
@@ -75,6 +78,53 @@ pub(crate) enum Command {
         #[arg(long)]
         control_fd: i32,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = INIT_HELP)]
+pub(crate) struct InitArguments {
+    /// What happens to packets of this container: words as a topology's link has them, for both directions or for one
+    /// (`delay=20ms down.rate=10Mbit`); empty: nothing
+    #[arg(long, env = "SHAPE", value_name = "LINK", default_value = "")]
+    pub(crate) shape: String,
+    /// What carries that out: auto, netem (this kernel has to have it) or relay
+    #[arg(long, env = "SHAPER", value_name = "NAME", default_value = "auto")]
+    pub(crate) shaper: String,
+    /// The interface, by its name or an address of it; else the only one, or that which leads everywhere
+    #[arg(long, env = "SHAPE_INTERFACE", value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// From which everything is drawn; else a new one, which is printed
+    #[arg(long, env = "SEED", value_name = "NUMBER")]
+    pub(crate) seed: Option<Seed>,
+    /// Before the program starts, write a file of this size as a topology with the seed has it; one that is there stays
+    #[arg(long, value_name = "PATH=SIZE", value_parser = file_to_make)]
+    pub(crate) make_file: Vec<(PathBuf, Size)>,
+    /// Run the program as this user, given as numbers; without it as whoever runs this, but without capabilities
+    #[arg(long, value_name = "UID[:GID]", value_parser = user)]
+    pub(crate) user: Option<User>,
+    /// The program and what it is given; the name of a role (`testbed role help`) means this executable
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+const INIT_HELP: &str = "\
+An impaired container needs the capabilities NET_ADMIN and, for the relay, NET_RAW, and starts as root:
+    docker run --cap-add NET_ADMIN --cap-add NET_RAW -e SHAPE=\"delay=20ms loss=1%\" testbed p2mp-receiver 7735 file 0
+The program itself has no capabilities.
+
+Exit status: the program's (128 and its number for a signal, 127 if there is no such program), or
+    2               bad input; nothing was started
+    3               this container cannot; the message says what to give it";
+
+fn file_to_make(word: &str) -> Result<(PathBuf, Size), String> {
+    let (path, size) = word.rsplit_once('=').filter(|(path, _)| !path.is_empty()).ok_or("it is not PATH=SIZE")?;
+    Ok((path.into(), size.parse().map_err(|error| format!("`{size}`: {error}"))?))
+}
+
+fn user(word: &str) -> Result<User, String> {
+    let (uid, gid) = word.split_once(':').unwrap_or((word, word));
+    let number = |id: &str| id.parse().map_err(|_| format!("`{id}` is no number of a user or group"));
+    Ok(User { uid: number(uid)?, gid: number(gid)? })
 }
 
 #[derive(Debug, Args)]

@@ -93,7 +93,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// A pipe would be waited for, and a device has no end.
-fn read_beside(path: &Path, at_most: Size) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_beside(path: &Path, at_most: Size) -> std::io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no ordinary file"));
     }
@@ -102,7 +102,7 @@ fn read_beside(path: &Path, at_most: Size) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn print(diagnostics: &Diagnostics) -> Status {
+pub(crate) fn print(diagnostics: &Diagnostics) -> Status {
     let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let colour = if terminal { Colour::Ansi } else { Colour::Plain };
     eprint!("{}", diagnostics.render(colour));

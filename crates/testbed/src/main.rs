@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => commands::completions::completions(shell),
         Command::Role { name, .. } if name == "help" => commands::roles::roles(),
         Command::Role { name, arguments } => return ExitCode::from(nodes::run_role(&name, arguments.into_iter())),
+        Command::Init(arguments) => return commands::init::init(&arguments),
         Command::Node { name, control_fd } => commands::node::node(name, control_fd),
     };
     match status {

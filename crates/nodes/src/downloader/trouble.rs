@@ -45,6 +45,7 @@ impl Trouble {
             }
             Trouble::Dial(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => reason.to_string(),
+                io::ErrorKind::NotFound => format!("{reason}: its name has no address"),
                 kind => format!("{reason}: cannot connect, {kind}"),
             },
             Trouble::Exchange(ExchangeError::Io(_)) => reason.to_string(),

@@ -55,7 +55,9 @@ pub(crate) async fn resolve(url: &Url) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = url.host().parse() {
         return Ok(vec![SocketAddr::new(ip, url.port())]);
     }
-    Ok(tokio::net::lookup_host((url.host(), url.port())).await?.collect())
+    // A resolver's errors have no kind of their own.
+    let unknown = |error| io::Error::new(io::ErrorKind::NotFound, error);
+    Ok(tokio::net::lookup_host((url.host(), url.port())).await.map_err(unknown)?.collect())
 }
 
 impl AsyncRead for Stream {

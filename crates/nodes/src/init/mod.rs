@@ -16,10 +16,12 @@
 //! * `processes`: signals to everything in the node, and the dead.
 //! * `wipe`: empties a disk.
 //! * `control`: the connection to the conductor.
+//! * [`container`]: an init without a conductor, for a container that others made.
 //! * `inherited`: what a fork leaves behind that must not stay.
 //! * `clock`: the one place that reads a clock.
 
 mod clock;
+pub mod container;
 mod control;
 mod forwarding;
 mod inherited;

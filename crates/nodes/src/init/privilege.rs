@@ -128,7 +128,7 @@ struct CapabilityHalf {
     inheritable: u32,
 }
 
-fn hold_no_more_than(limit: u64) -> Result<(), Errno> {
+pub(super) fn hold_no_more_than(limit: u64) -> Result<(), Errno> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let mut halves = [CapabilityHalf::default(); 2];
     let limits = [limit as u32, (limit >> 32) as u32];

@@ -1,11 +1,12 @@
 //! `p2mp-sender`: sends one file to several receivers at once.
 //!
-//! * `words`: the command line of the assignment.
+//! * `words`: the command line of the assignment; `discovery`: receivers that share a name.
 //! * `classic`: the published stop-and-wait over a socket; `source`: the file, segment by segment.
 //! * `sent_file`: what both modes open and read; `reporter`: what is told, to whom.
 //! * [`fast`]: the fast mode.
 
 mod classic;
+mod discovery;
 pub mod fast;
 mod reporter;
 mod sent_file;
@@ -15,7 +16,7 @@ mod words;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -64,6 +65,14 @@ pub struct Args {
     /// Drop a receiver that has not acknowledged a segment for so long, and go on with the others
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     give_up: Span,
+    /// A name stands for all addresses that it has, as that of a service with several containers does: send when the same
+    /// ones have been there for two seconds
+    #[arg(long)]
+    discover: bool,
+    /// With --discover: send as soon as there are so many, and not before; 0: as without it. Fewer after --give-up are an
+    /// error
+    #[arg(long, value_name = "N", requires = "discover", default_value = "0", hide_default_value = true)]
+    expect: usize,
     /// The wire format: published, or text for receivers that speak in ASCII digits
     #[arg(long, value_enum, default_value_t = DialectWord::Published)]
     dialect: DialectWord,
@@ -186,7 +195,10 @@ impl SenderError {
     /// Whether something else must be asked for; nothing was sent.
     fn is_usage(&self) -> bool {
         match self {
-            SenderError::Words(error) => !matches!(error, WordsError::Unknown { .. } | WordsError::NoAddress { .. }),
+            SenderError::Words(error) => !matches!(
+                error,
+                WordsError::Unknown { .. } | WordsError::NoAddress { .. } | WordsError::TooFewFound { .. }
+            ),
             SenderError::Source(error) => matches!(error, SourceError::Separator { .. }),
             SenderError::AdaptiveTimeout
             | SenderError::TooLongForText { .. }
@@ -214,7 +226,7 @@ pub(crate) fn run(args: Args, events: EventSink) -> Result<Exit, SenderError> {
 }
 
 fn send(args: &Args, events: EventSink) -> Result<Exit, SenderError> {
-    let task = Task::read(&args.words)?;
+    let mut task = Task::read(&args.words)?;
     let timeout = args.timeout()?;
     let dialect = args.dialect(&task)?;
     let source = Source::open(&task.file)?;
@@ -231,7 +243,7 @@ fn send(args: &Args, events: EventSink) -> Result<Exit, SenderError> {
     }
     let socket = Socket::any(0).map_err(SenderError::Socket)?;
     // Until signals are caught they end the program while a resolver hangs.
-    let addresses = task.addresses(|address| socket.can_reach(address.ip()))?;
+    let addresses = args.addresses(&mut task, |address| socket.can_reach(address.ip()))?;
     let signals = Signals::catch().map_err(SenderError::Signals)?;
     let mut reporter = Reporter::new(sinks(events, args.format), args.format, source.length());
     reporter.ready();
@@ -257,8 +269,8 @@ fn send(args: &Args, events: EventSink) -> Result<Exit, SenderError> {
 }
 
 fn send_fast(args: &Args, events: EventSink) -> Result<Exit, SenderError> {
-    let task = Task::read(&args.words)?;
-    let addresses = task.addresses(|_| true)?;
+    let mut task = Task::read(&args.words)?;
+    let addresses = args.addresses(&mut task, |_| true)?;
     let FastArgs { rate, group, unicast, ttl, interface, also } = &args.fast;
     let usual = if addresses[0].is_ipv4() { GROUP_V4 } else { GROUP_V6 };
     let options = fast::Options {
@@ -284,6 +296,15 @@ fn sinks(events: EventSink, format: Format) -> Vec<EventSink> {
 }
 
 impl Args {
+    /// Where the task's receivers are, which discovery finds out.
+    fn addresses(&self, task: &mut Task, reaches: impl Fn(&SocketAddr) -> bool) -> Result<Vec<SocketAddr>, WordsError> {
+        if self.discover {
+            task.discover((self.expect > 0).then_some(self.expect), self.give_up, reaches)
+        } else {
+            task.addresses(reaches)
+        }
+    }
+
     /// An option that would do nothing is a mistake.
     fn ensure_one_mode(&self) -> Result<(), SenderError> {
         let FastArgs { rate, group, unicast, ttl: _, interface, also } = &self.fast;

@@ -58,6 +58,16 @@ pub enum WordsError {
         /// What was written.
         word: String,
     },
+    /// Not all replicas have come.
+    #[error("{found} of {expected} receivers were found in {patience}")]
+    TooFewFound {
+        /// Different addresses.
+        found: usize,
+        /// How many are wanted.
+        expected: usize,
+        /// How long they were waited for.
+        patience: machine::Span,
+    },
     /// Acknowledgements could not be told apart.
     #[error("`{first}` and `{second}` are the same receiver, {address}")]
     Twice {
@@ -114,7 +124,7 @@ impl Task {
 }
 
 /// `host`, `host:port`, an IPv6 address as such or in brackets, `[address]:port`.
-fn split(word: &str, default: u16) -> Option<(&str, u16)> {
+pub(super) fn split(word: &str, default: u16) -> Option<(&str, u16)> {
     if let Some(rest) = word.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         let port = if port.is_empty() { default } else { port.strip_prefix(':')?.parse().ok()? };

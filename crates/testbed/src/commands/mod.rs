@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod gc;
+pub(crate) mod init;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod replay;
