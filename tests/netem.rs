@@ -324,7 +324,8 @@ fn the_main_topologies_do_on_netem_what_they_promise() {
     }
 }
 
-/// Where an event parts nodes, `auto` takes the relay although the kernel has netem, and says why.
+/// Where an event parts nodes, or a link loses packets by their numbers, `auto` takes the relay although the kernel has
+/// netem, and says why.
 #[test]
 fn the_main_topologies_that_netem_cannot_carry_go_to_the_relay_by_themselves() {
     let place = Place::new();
@@ -334,6 +335,11 @@ fn the_main_topologies_that_netem_cannot_carry_go_to_the_relay_by_themselves() {
     for (name, words, whys) in [
         ("two-sites.yaml", &["files.movie.size=6MiB"][..], &["partition", "partition", "partition"][..]),
         ("flaky-links.yaml", &["files.movie.size=6MiB"], &["partition"]),
+        (
+            "rough-links.yaml",
+            &["files.movie.size=1MiB", "files.notice.size=200kB", "nodes.listener.count=2"],
+            &["`drop`"],
+        ),
     ] {
         let run = run_main(&place, name, words, None);
         let networks = run.state().networks;

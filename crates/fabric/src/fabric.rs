@@ -430,6 +430,11 @@ fn this_kernel() -> Kernel {
     Kernel { ipv6: has_ipv6(), relays_trains: hands_over_trains(&release) }
 }
 
+/// Whether packet sockets here hand over trains of UDP, and take them.
+pub(crate) fn relays_udp_trains() -> bool {
+    this_kernel().relays_trains
+}
+
 /// Whether packet sockets of the Linux with this release hand over trains of UDP: `virtio_net_hdr` has a word for them
 /// since 6.2, and before that they are dropped.
 fn hands_over_trains(release: &str) -> bool {

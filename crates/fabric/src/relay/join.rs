@@ -59,6 +59,11 @@ impl<'a> Run<'a> {
         Some(Run { first: packet, head, payload: frame.len() - head.payload, packets: 1, is_open: !pushes, pushes })
     }
 
+    /// Whether its packets are of UDP, of which not every kernel takes trains.
+    pub(super) fn is_udp(&self) -> bool {
+        !self.head.is_tcp
+    }
+
     /// Appends a packet, if it continues the run.
     pub(super) fn append(&mut self, packet: &'a [u8]) -> bool {
         if !self.is_open || Head::of(packet) != Some(self.head) {

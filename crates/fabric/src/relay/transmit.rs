@@ -5,6 +5,7 @@ use std::cell::Ref;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::poll::ppoll;
@@ -43,6 +44,12 @@ struct Message<'a> {
     frames: usize,
 }
 
+/// Before Linux 6.2 `virtio_net_hdr` has no word for a train of UDP, and one that is sent is called invalid.
+fn takes_udp_trains() -> bool {
+    static TAKES: OnceLock<bool> = OnceLock::new();
+    *TAKES.get_or_init(crate::fabric::relays_udp_trains)
+}
+
 /// Sends frames to an interface, from the first on, as many as fit into one system call.
 pub(super) fn send<'a>(socket: &OwnedFd, ifindex: u32, frames: impl IntoIterator<Item = &'a Frame>) -> Sent {
     let packets: Vec<Ref<'_, [u8]>> = frames.into_iter().take(PIECES).map(Frame::bytes).collect();
@@ -56,6 +63,7 @@ pub(super) fn send<'a>(socket: &OwnedFd, ifindex: u32, frames: impl IntoIterator
         let packet: &[u8] = packet;
         if let Some(message) = messages.last_mut()
             && let Some(run) = &mut message.run
+            && (!run.is_udp() || takes_udp_trains())
             && run.append(packet)
         {
             if message.frames == 1 {
