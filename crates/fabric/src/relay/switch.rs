@@ -278,21 +278,22 @@ mod tests {
         config.networks[0].uplink = Some(1);
         let mut switch = Switch::new(&config, None);
         let (node, other, third) = (MACS[0], [2, 9, 9, 9, 9, 1], [2, 9, 9, 9, 9, 2]);
-        switch.receive(Time::ZERO, 10, &packet(node, other));
-        switch.receive(Time::ZERO, 11, &packet(other, node));
+        receive(&mut switch, 10, &packet(node, other));
+        receive(&mut switch, 11, &packet(other, node));
         // A bridge floods what it has not learnt; it is neither for the node nor from it.
-        switch.receive(Time::ZERO, 11, &packet(other, third));
-        switch.receive(Time::ZERO, 10, &packet(third, other));
+        receive(&mut switch, 11, &packet(other, third));
+        receive(&mut switch, 10, &packet(third, other));
         assert_eq!(slots(&mut switch), [1, 0]);
         let refusals = switch.refusals();
         assert_eq!((refusals[0][0].foreign_source, refusals[0][1].unknown_destination), (1, 1));
 
         let mut question = packet(node, [0xff; 6]);
         question[VNET + 12..VNET + 14].copy_from_slice(&[0x08, 0x06]);
-        let asked = switch.receive(Time::ZERO, 10, &question).map(|(slot, frame)| (slot, frame.bytes().to_vec()));
+        let asked =
+            switch.receive(Time::ZERO, 10, &question, || None).map(|(slot, frame)| (slot, frame.bytes().to_vec()));
         assert_eq!(asked, Some((1, question.clone())), "questions for addresses pass at once");
         question[VNET + 6..VNET + 12].copy_from_slice(&other);
-        assert_eq!(switch.receive(Time::ZERO, 11, &question).map(|(slot, _)| slot), Some(0));
+        assert_eq!(switch.receive(Time::ZERO, 11, &question, || None).map(|(slot, _)| slot), Some(0));
         assert_eq!(slots(&mut switch), [0usize; 0]);
     }
 
