@@ -5,12 +5,14 @@
 //! * `classic`: the senders of the published format and of its text dialect;
 //! * [`fast`]: the fast mode's sessions.
 //!
-//! `target` is where files go, `finisher` gives them their names, `reporter` says what is told, to whom.
+//! `stream` says how long to let arrive what comes fast. `target` is where files go, `finisher` gives them their names,
+//! `reporter` says what is told, to whom.
 
 mod classic;
 pub mod fast;
 mod finisher;
 mod reporter;
+mod stream;
 mod target;
 
 use std::io;
@@ -26,6 +28,7 @@ use p2mp::fast::{Fate, Packet};
 use self::classic::{Ends, Senders};
 use self::fast::Fast;
 use self::reporter::Reporter;
+use self::stream::Stream;
 use self::target::Target;
 pub use self::target::TargetError;
 use crate::events::EventSink;
@@ -152,6 +155,7 @@ pub(crate) fn run(args: Args, events: EventSink) -> Result<Exit, ReceiverError> 
         loss: LossService::new(args.p, seed),
         classic: Senders::new(target, args.linger).map_err(ReceiverError::Receive)?,
         reporter,
+        stream: Stream::new(clock::now(), fast::window(buffers.receive)),
         socket,
     };
     // Nothing is lost at p = 0, whatever the seed.
@@ -172,6 +176,7 @@ struct Receiver {
     classic: Senders,
     fast: Fast,
     reporter: Reporter,
+    stream: Stream,
     socket: Socket,
 }
 
@@ -179,15 +184,18 @@ impl Receiver {
     fn run(&mut self, signals: &Signals, once: bool) -> Result<Exit, ReceiverError> {
         let mut batch = Batch::default();
         loop {
-            let until = self.classic.deadline().into_iter().chain(self.fast.deadline()).min().unwrap_or(Time::MAX);
+            let rests_until = self.stream.rests_until();
+            let due = [self.classic.deadline(), self.fast.deadline(), rests_until];
+            let until = due.into_iter().flatten().min().unwrap_or(Time::MAX);
             let read = Interest::Read;
+            let socket = if rests_until.is_some() { Interest::Nothing } else { read };
             let disks = [(self.classic.wake(), read), (self.fast.wake(), read)];
-            let descriptors = [(self.socket.as_fd(), read), (signals.as_fd(), read), disks[0], disks[1]];
+            let descriptors = [(self.socket.as_fd(), socket), (signals.as_fd(), read), disks[0], disks[1]];
             let [arrived, ended, finished, woken] = wait(descriptors, until).map_err(ReceiverError::Receive)?;
             if ended.read {
                 return Ok(Exit::Interrupted);
             }
-            if arrived.read {
+            if arrived.read || rests_until.is_some_and(|until| until <= clock::now()) {
                 self.receive(&mut batch)?;
             }
             if finished.read {
@@ -207,7 +215,8 @@ impl Receiver {
 
     /// Takes what has arrived: the loss service comes before anything else, then the first bytes say what a datagram is.
     fn receive(&mut self, batch: &mut Batch) -> Result<(), ReceiverError> {
-        let Receiver { loss, classic, fast, reporter, socket } = self;
+        let Receiver { loss, classic, fast, reporter, stream, socket } = self;
+        let (mut streamed, mut is_drained, mut waits) = (0, false, false);
         for _ in 0..MOST_BATCHES {
             socket.receive(batch).map_err(ReceiverError::Receive)?;
             let now = clock::now();
@@ -216,21 +225,29 @@ impl Receiver {
                 let is_lost = loss.discards();
                 match Dialect::read(bytes) {
                     Some((_, segment)) if is_lost => reporter.discarded(segment.sequence.into()),
-                    Some((dialect, segment)) => classic.take(now, socket, ends, dialect, &segment, reporter),
+                    Some((dialect, segment)) => {
+                        waits = true;
+                        classic.take(now, socket, ends, dialect, &segment, reporter);
+                    }
                     None if is_lost => {
                         if let Ok((_, Packet::Data(header, _))) = Packet::parse(bytes) {
                             reporter.discarded(header.number);
                         }
                     }
-                    None => return true,
+                    None => {
+                        streamed += 1;
+                        return true;
+                    }
                 }
                 false
             };
             fast.receive(socket, batch.datagrams().filter(is_left_to_fast));
-            if !batch.is_full() {
+            is_drained = !batch.is_full();
+            if is_drained {
                 break;
             }
         }
+        stream.received(clock::now(), streamed, is_drained, waits);
         Ok(())
     }
 

@@ -18,6 +18,8 @@ pub enum Interest {
     Write,
     /// Either.
     ReadOrWrite,
+    /// Neither, for now; an error shows all the same.
+    Nothing,
 }
 
 /// What a descriptor is ready for.
@@ -45,6 +47,7 @@ pub fn wait<const N: usize>(descriptors: [(BorrowedFd<'_>, Interest); N], until:
             Interest::Read => PollFlags::POLLIN,
             Interest::Write => PollFlags::POLLOUT,
             Interest::ReadOrWrite => PollFlags::POLLIN | PollFlags::POLLOUT,
+            Interest::Nothing => PollFlags::empty(),
         };
         PollFd::new(fd, flags)
     });

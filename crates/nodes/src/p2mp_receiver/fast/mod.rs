@@ -85,6 +85,11 @@ pub struct Fast {
     endings: VecDeque<Fate>,
 }
 
+/// How many datagrams a socket's buffer of so many bytes takes.
+pub(super) fn window(buffer: usize) -> u32 {
+    u32::try_from(buffer / DATAGRAM_COSTS).unwrap_or(u32::MAX).max(1)
+}
+
 /// Data packets that came behind each other: symbols beside each other of one block, numbered in the same order.
 #[derive(Default)]
 struct Train<'a> {
@@ -260,8 +265,7 @@ impl Fast {
             return same;
         }
         let place = self.room(now)?;
-        let window = u32::try_from(self.options.buffer / DATAGRAM_COSTS).unwrap_or(u32::MAX);
-        let config = ReceiverConfig { member: self.member, window: window.max(1), linger: LINGER };
+        let config = ReceiverConfig { member: self.member, window: window(self.options.buffer), linger: LINGER };
         let mut options = self.options.clone();
         // The first has FILE; those beside it are told apart by their senders.
         if !options.target.is_dir() && self.is_busy() {

@@ -22,6 +22,7 @@ use super::target::TargetError;
 use crate::clock;
 use crate::downloader::disk::{DiskError, replace_journal, write_gathered};
 use crate::downloader::place::{Place, PlaceError, sync_folder};
+use crate::file_server::hashes::yield_to_others;
 use crate::p2mp_receiver::TargetError as FileError;
 use crate::page_buffer::PageBuffer;
 
@@ -162,7 +163,12 @@ impl Worker {
         let (slots, buffer) = (Vec::new(), prefix::buffer());
         let voice = Voice { told: Some(told), wake };
         let state = State { layout, files, prefixes, coder: Coder::default(), slots, buffer, voice };
-        let thread = std::thread::Builder::new().name("disk-work".into()).spawn(move || state.run(&received))?;
+        let work = move || {
+            // What has arrived can wait in the file; what is not received in time is lost and has to come again.
+            yield_to_others();
+            state.run(&received);
+        };
+        let thread = std::thread::Builder::new().name("disk-work".into()).spawn(work)?;
         Ok(Worker { jobs: Some(jobs), answers, has_failed: false, thread: Some(thread) })
     }
 
