@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Place, Run, has_program, skip};
+use support::ping::{no_ping, quickest, times};
+use support::{Place, Run};
 
 /// `pinger` pings `target` `count` times every 20 ms, over the networks and links of `rest`.
 fn ping(place: &Place, count: u32, nodes: &str, rest: &str) -> Run {
@@ -22,26 +23,6 @@ expect:
     let run = place.run_text("pinging", &text);
     run.expect_status(0);
     run
-}
-
-/// Round-trip times in milliseconds.
-fn times(run: &Run) -> Vec<f64> {
-    let said = run.stdout_of("pinger");
-    let time = |line: &str| line.split("time=").nth(1)?.split(' ').next()?.parse().ok();
-    said.lines().filter_map(time).collect()
-}
-
-/// What the network took: all that others took longer is the machine's.
-fn quickest(times: &[f64]) -> f64 {
-    times.iter().copied().min_by(f64::total_cmp).expect("no ping was answered")
-}
-
-fn no_ping() -> bool {
-    if has_program("ping") {
-        return false;
-    }
-    skip("ping is not installed");
-    true
 }
 
 #[test]

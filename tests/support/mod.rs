@@ -9,6 +9,7 @@
 pub(crate) mod agreement;
 pub(crate) mod fates;
 pub(crate) mod pcapng;
+pub(crate) mod ping;
 pub(crate) mod sabotage;
 
 use std::os::unix::process::CommandExt;

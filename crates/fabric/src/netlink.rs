@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use machine::{Span, Time};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use netlink_packet_route::link::{
@@ -298,6 +298,28 @@ impl Netlink {
         };
         self.socket.drop_membership(LINK_GROUP)?;
         outcome
+    }
+
+    /// Hands every answer to `question`, which asks for all of something, to `take`.
+    fn dump(&mut self, question: RouteNetlinkMessage, mut take: impl FnMut(&Answer<'_>)) -> io::Result<()> {
+        /// No batch has so many requests.
+        const SEQUENCE: u32 = u32::MAX - 1;
+        let mut bytes = Vec::with_capacity(64);
+        append(&mut bytes, question, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE);
+        self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+        loop {
+            let length = receive(&self.socket, &mut self.buffer)?;
+            for answer in Answers(&self.buffer[..length]).filter(|answer| answer.sequence == SEQUENCE) {
+                match i32::from(answer.kind) {
+                    libc::NLMSG_DONE => return Ok(()),
+                    libc::NLMSG_ERROR => {
+                        let code = answer.payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return Err(io::Error::from_raw_os_error(-code));
+                    }
+                    _ => take(&answer),
+                }
+            }
+        }
     }
 
     fn is_running(&mut self, index: u32) -> io::Result<bool> {

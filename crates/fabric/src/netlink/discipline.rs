@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
-use super::{Answers, Attributes, Batch, Netlink, append, receive};
+use super::{Attributes, Batch, Netlink};
 use crate::netem::Netem;
-use rtnetlink::sys::SocketAddr;
 
 /// `TCA_KIND`: the name of a queueing discipline.
 const KIND: u16 = 1;
@@ -83,26 +82,10 @@ fn request(index: u32, netem: &Netem) -> RouteNetlinkMessage {
 impl Netlink {
     /// All netems of this network namespace, by interface.
     pub(crate) fn netems(&mut self) -> io::Result<BTreeMap<u32, KeptNetem>> {
-        /// No batch has so many requests.
-        const SEQUENCE: u32 = u32::MAX - 1;
-        let mut question = Vec::with_capacity(64);
-        let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        append(&mut question, message, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE);
-        self.socket.send_to(&question, &SocketAddr::new(0, 0), 0)?;
         let mut netems = BTreeMap::new();
-        loop {
-            let length = receive(&self.socket, &mut self.buffer)?;
-            for answer in Answers(&self.buffer[..length]).filter(|answer| answer.sequence == SEQUENCE) {
-                match i32::from(answer.kind) {
-                    libc::NLMSG_DONE => return Ok(netems),
-                    libc::NLMSG_ERROR => {
-                        let code = answer.payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
-                        return Err(io::Error::from_raw_os_error(-code));
-                    }
-                    _ => netems.extend(read(answer.payload)),
-                }
-            }
-        }
+        let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        self.dump(message, |answer| netems.extend(read(answer.payload)))?;
+        Ok(netems)
     }
 }
 

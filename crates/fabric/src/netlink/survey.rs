@@ -3,15 +3,14 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
-use rtnetlink::sys::SocketAddr;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 
-use super::{Answers, Batch, Netlink, append, receive};
+use super::{Batch, Netlink};
 
 /// An interface with all that makes it the way to a network.
 #[derive(Clone, Debug)]
@@ -58,18 +57,18 @@ impl Netlink {
             .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]))
             .build();
         let (mut surveyed, mut largest) = (Vec::new(), 0);
-        for answer in self.dump(RouteNetlinkMessage::GetLink(link))? {
+        for answer in self.all(RouteNetlinkMessage::GetLink(link))? {
             let RouteNetlinkMessage::NewLink(link) = answer else { continue };
             largest = largest.max(link.header.index);
             surveyed.extend(described(link));
         }
-        for answer in self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+        for answer in self.all(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
             let RouteNetlinkMessage::NewAddress(address) = answer else { continue };
             if let Some(owner) = surveyed.iter_mut().find(|one| one.index == address.header.index) {
                 owner.addresses.push(address);
             }
         }
-        for answer in self.dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()))? {
+        for answer in self.all(RouteNetlinkMessage::GetRoute(RouteMessage::default()))? {
             let RouteNetlinkMessage::NewRoute(route) = answer else { continue };
             let way = route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Oif(index) => Some(*index),
@@ -85,31 +84,16 @@ impl Netlink {
         Ok((surveyed, largest))
     }
 
-    fn dump(&mut self, question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        /// No batch has so many requests.
-        const SEQUENCE: u32 = u32::MAX - 2;
-        let mut bytes = Vec::with_capacity(64);
-        append(&mut bytes, question, NLM_F_REQUEST | NLM_F_DUMP, SEQUENCE);
-        self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+    fn all(&mut self, question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut all = Vec::new();
-        loop {
-            let length = receive(&self.socket, &mut self.buffer)?;
-            for answer in Answers(&self.buffer[..length]).filter(|answer| answer.sequence == SEQUENCE) {
-                match i32::from(answer.kind) {
-                    libc::NLMSG_DONE => return Ok(all),
-                    libc::NLMSG_ERROR => {
-                        let code = answer.payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
-                        return Err(io::Error::from_raw_os_error(-code));
-                    }
-                    _ => {}
-                }
-                // What this crate cannot read is nothing that is looked for.
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer.whole).ok();
-                if let Some(NetlinkPayload::InnerMessage(message)) = message.map(|message| message.payload) {
-                    all.push(message);
-                }
+        self.dump(question, |answer| {
+            // What this crate cannot read is nothing that is looked for.
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer.whole).ok();
+            if let Some(NetlinkPayload::InnerMessage(message)) = message.map(|message| message.payload) {
+                all.push(message);
             }
-        }
+        })?;
+        Ok(all)
     }
 }
 
