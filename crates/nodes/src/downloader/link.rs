@@ -129,7 +129,10 @@ impl Link {
         let mut attempts = 0;
         let answer = loop {
             attempts += 1;
-            let connection = match self.choose(url, lane) {
+            // Those of a server that closes after each answer may all have others' requests before this one. On a new one it is
+            // the first, and what becomes of it there is the server's answer to it.
+            let open = if attempts < MOST_ATTEMPTS { self.choose(url, lane) } else { None };
+            let connection = match open {
                 Some(connection) => connection,
                 None => self.connect(url).await?,
             };
