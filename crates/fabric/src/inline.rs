@@ -211,10 +211,7 @@ impl Candidate {
         let bridge = self.largest + 3;
         let own = namespace::own_network().map_err(InlineError::Survey)?;
         let mut batch = Batch::default();
-        match driver {
-            Driver::Relay => batch.add_sink(BRIDGE, bridge),
-            Driver::Netem => batch.add_bridge(BRIDGE, bridge),
-        }
+        batch.add_sink(BRIDGE, bridge);
         batch.add_veth(&outer, &inner, own.as_raw_fd());
         [inner.index, outer.index, bridge, old].into_iter().for_each(|index| batch.forgo_link_local(index));
         batch.strip(&self.interface);
@@ -223,6 +220,10 @@ impl Candidate {
         batch.endow(inner.index, &self.interface);
         batch.attach(old, bridge);
         batch.attach(outer.index, bridge);
+        if driver == Driver::Netem {
+            batch.set_up_mute(bridge);
+            batch.add_forwarding(outer.index, mac);
+        }
         let netems = (driver == Driver::Netem).then(|| {
             let netem = |half: &HalfLink, name| Netem::of(half, mtu, seed.derive(&format!("{label}/{name}")).value());
             [(old, netem(&profile.up, "up")), (outer.index, netem(&profile.down, "down"))]

@@ -138,12 +138,19 @@ fn address_of(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 impl Batch {
-    /// Makes a bridge that forwards nothing: what its ports receive ends in it, after whoever watches them has seen it, and
-    /// never reaches this machine's own stack.
+    /// Makes a bridge that forwards nothing until it is up: what its ports receive ends in it, after whoever watches them has
+    /// seen it, and never reaches this machine's own stack.
     pub(crate) fn add_sink(&mut self, name: &str, index: u32) {
         // The builder makes bridges that are up.
-        let message = LinkBridge::new(name).index(index).mcast_snooping(false).down();
+        let message = LinkBridge::new(name).index(index).forward_delay(0).mcast_snooping(false).down();
         self.create(format!("make bridge {name}"), RouteNetlinkMessage::NewLink(message.build()));
+    }
+
+    /// Sets such a bridge up, without making it an interface that answers: the kernel would answer there, too, who has an
+    /// address of any other interface, and what is sent to that answer would pass neither port.
+    pub(crate) fn set_up_mute(&mut self, index: u32) {
+        let link = LinkUnspec::new_with_index(index).arp(false).up();
+        self.set(format!("set bridge {index} up"), link);
     }
 
     /// Gives an interface another Ethernet address.

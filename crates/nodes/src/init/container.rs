@@ -80,7 +80,12 @@ impl ContainerInit {
     /// When it cannot be started.
     pub fn run(self, program: &[OsString], user: Option<User>) -> Result<u8, StartError> {
         let (name, arguments) = program.split_first().map_or((OsStr::new(""), &[][..]), |(name, rest)| (name, rest));
-        let failed = |source| StartError { program: name.to_owned(), source };
+        let failed = |source: io::Error| {
+            // A folder of PATH that this user may not look into is no program that he may not execute.
+            let is_nowhere = source.kind() == io::ErrorKind::PermissionDenied && is_nowhere(name);
+            let source = if is_nowhere { io::ErrorKind::NotFound.into() } else { source };
+            StartError { program: name.to_owned(), source }
+        };
         let is_role = ROLES.iter().any(|(role, _)| name == *role);
         let mut command = if is_role {
             let mut own = Command::new("/proc/self/exe");
@@ -126,6 +131,13 @@ impl ContainerInit {
             }
         }
     }
+}
+
+/// Whether a program is to be searched for, and no folder of `PATH` is known to have it.
+fn is_nowhere(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    !program.as_encoded_bytes().contains(&b'/')
+        && !std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
 /// Puts this process into a group of its own, and that in front of its terminal, if it has one: so a key such as Ctrl-C is
