@@ -50,7 +50,7 @@ const CARRIER: Span = Span::from_secs(30);
 const NET_ADMIN: u32 = 12;
 const NET_RAW: u32 = 13;
 
-/// Why an interface cannot be impaired. Nothing has been changed unless it says so.
+/// Why an interface cannot be impaired. Nothing has been changed unless its description says so.
 #[derive(Debug, Error)]
 pub enum InlineError {
     /// The process lacks what it takes.
@@ -115,7 +115,10 @@ pub enum InlineError {
     /// The relay could not be started, after the interfaces were changed.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The kernel accepted netem and has something else.
+    /// The interfaces were changed, and do not carry packets.
+    #[error("`{INNER}` does not carry packets")]
+    Carrier(#[source] io::Error),
+    /// The kernel accepted netem and has something else, after the interfaces were changed.
     #[error("netem does not do what it was told")]
     NotKept,
 }
@@ -243,7 +246,7 @@ impl Candidate {
             }
         }
         let running = self.netlink.await_running(inner.index, clock::now() + CARRIER);
-        running.map_err(InlineError::Survey)?;
+        running.map_err(InlineError::Carrier)?;
         let work = match driver {
             Driver::Netem => Work::Netem { up: old, down: outer.index, netlink: self.netlink },
             Driver::Relay => {
