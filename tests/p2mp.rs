@@ -152,6 +152,51 @@ fn a_straggler_holds_nobody_up_and_gets_the_file() {
     }
 }
 
+/// Without a group each line takes what it can: none waits for a slower one, nor gets what it cannot take.
+#[test]
+fn copies_of_its_own_reach_each_as_fast_as_its_line_takes_them() {
+    const LENGTH: u64 = 3 << 20;
+    let place = Place::new();
+    let text = r#"
+name: fan-out
+seed: 68
+timeout: 60s
+files: { movie: { size: 3MiB } }
+nodes:
+  sender: { role: p2mp-sender, to: [fast, middle, slow], file: movie, mode: fast, multicast: false, link: { up: { delay: 5ms } } }
+  fast: { count: 2, role: p2mp-receiver, out: movie, link: { down: { rate: 20Mbit, loss: 2% } } }
+  middle: { role: p2mp-receiver, out: movie, link: { down: { rate: 12Mbit, loss: 2% } } }
+  slow: { role: p2mp-receiver, out: movie, link: { down: { rate: 3Mbit } } }
+expect:
+  sender: { exit: 0 }
+  fast: { exit: 0, file: movie }
+  middle: { exit: 0, file: movie }
+  slow: { exit: 0, file: movie }
+"#;
+    let run = passed_alone(&place, &place.write("fan-out.yaml", text));
+    if !run.kept_up() {
+        return;
+    }
+    // How much a node has when another one ends: 1.3 s, 2.2 s and 8.8 s after the beginning.
+    let had = |name: &str, when: &str| {
+        let had = run.records().iter().take(ended(&run, when)).rev().find_map(|record| match &record.event {
+            Event::NodeReported { node, report: NodeReport::Progress { bytes, .. }, .. } if node == name => {
+                Some(*bytes)
+            }
+            _ => None,
+        });
+        had.unwrap_or(0)
+    };
+    for name in ["fast-1", "fast-2"] {
+        assert!(had("middle", name) * 100 <= LENGTH * 85, "{name} waited for the middle one: {}", had("middle", name));
+    }
+    assert!(had("slow", "middle") * 100 <= LENGTH * 50, "the middle one waited: {}", had("slow", "middle"));
+    assert!(had("slow", "middle") * 100 >= LENGTH * 15, "the slow one was not served: {}", had("slow", "middle"));
+    // 4.06 copies with what is lost; at one rate the slow line alone would be sent 6.
+    let sent = link_of(&run, "sender", Direction::Up).offered_bytes;
+    assert!(sent <= wire(LENGTH) * 5, "{sent} bytes for four copies of {LENGTH}");
+}
+
 #[test]
 fn stop_and_wait_says_what_it_loses_and_what_it_sends_again() {
     let place = Place::new();

@@ -112,7 +112,7 @@ impl World {
                     self.fly(Flight::ToSender(address(1), bytes));
                     None
                 }
-                ReceiverOutput::Open { .. } => Some(ReceiverInput::Opened { held: Vec::new() }),
+                ReceiverOutput::Open { .. } => Some(ReceiverInput::Opened { held: Vec::new(), there: Vec::new() }),
                 ReceiverOutput::Verify { file, .. } => Some(ReceiverInput::Verified { file, is_right: true }),
                 ReceiverOutput::Finished(fate) => {
                     self.fate = Some(fate);
@@ -335,7 +335,8 @@ fn inputs() -> impl Strategy<Value = (u64, ReceiverInput)> {
         ReceiverInput::Release { session, release: Release { member: MemberId(member), is_complete } }
     });
     let disk = prop_oneof![
-        vec(any::<u32>(), 0..4).prop_map(|held| ReceiverInput::Opened { held }),
+        (vec(any::<u32>(), 0..4), vec(0..4usize, 0..3)).prop_map(|(held, there)| ReceiverInput::Opened { held, there }),
+        (0..4usize, any::<bool>()).prop_map(|(file, is_right)| ReceiverInput::Compared { file, is_right }),
         (0_usize..4, any::<bool>()).prop_map(|(file, is_right)| ReceiverInput::Verified { file, is_right }),
     ];
     (0_u64..2_000_000, prop_oneof![4 => announce, 6 => data, 1 => release, 3 => disk])

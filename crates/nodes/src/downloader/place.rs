@@ -1,4 +1,8 @@
 //! The target, and beside it the part file and the journal.
+//!
+//! * `together`: many of them finished at once.
+
+mod together;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -10,6 +14,7 @@ use fetch::{Boot, Remains, journal};
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::unistd::{Whence, lseek};
 
+pub(crate) use self::together::sync_files;
 use crate::clock;
 
 /// What to do with what is there already.
@@ -167,16 +172,20 @@ impl Place {
     /// `was_written` here, on space that was reserved, then no hole may be in it.
     pub(crate) fn complete(self, length: u64, was_written: bool) -> Result<PathBuf, PlaceError> {
         self.part.sync_all().map_err(failed("sync", &self.part_path))?;
+        let named = self.take_name(length, was_written)?;
+        sync_folder(&named.target).map_err(failed("sync the folder of", &named.target))?;
+        Ok(named.end())
+    }
+
+    /// Gives the part file, which is synced, its final name; that is not durable yet.
+    fn take_name(self, length: u64, was_written: bool) -> Result<Named, PlaceError> {
         let written = self.part.metadata().map_err(failed("look at", &self.part_path))?;
         if written.len() != length || was_written && has_hole(&self.part, length) {
             return Err(self.changed());
         }
         self.ensure_its_name(&written)?;
         self.rename()?;
-        sync_folder(&self.target).map_err(failed("sync the folder of", &self.target))?;
-        // Left behind, it would speak of a part file that is gone; nobody would be harmed.
-        let _ = fs::remove_file(&self.journal_path);
-        Ok(self.target)
+        Ok(Named { target: self.target, journal_path: self.journal_path })
     }
 
     /// Somebody else changed the part file. Its journal is not to be believed any more.
@@ -238,6 +247,21 @@ impl Place {
             self.discard();
         }
         recorded
+    }
+}
+
+/// A file under its final name, whose journal is still there.
+struct Named {
+    target: PathBuf,
+    journal_path: PathBuf,
+}
+
+impl Named {
+    /// The name is durable: nobody needs the journal any more.
+    fn end(self) -> PathBuf {
+        // Left behind, it would speak of a part file that is gone; nobody would be harmed.
+        let _ = fs::remove_file(&self.journal_path);
+        self.target
     }
 }
 

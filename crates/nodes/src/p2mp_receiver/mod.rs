@@ -76,7 +76,7 @@ pub struct Args {
     /// How long to answer a sender that has not heard that its file is complete
     #[arg(long, value_name = "TIME", default_value = "3s")]
     linger: Span,
-    /// Replace FILE, once the new one is whole
+    /// Replace FILE, once the new one is whole; one that has the sender's digest already (fast mode) stays
     #[arg(long)]
     overwrite: bool,
     /// What to print on stdout: the lines of the assignment, or one JSON object a line as on TESTBED_EVENTS_FD

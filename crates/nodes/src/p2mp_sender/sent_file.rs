@@ -64,10 +64,13 @@ impl SentFile {
         })
     }
 
-    /// The BLAKE3 of all of it, read into `buffer` part by part.
-    pub(super) fn hash(&self, buffer: &mut [u8]) -> Result<[u8; 32], SentFileError> {
-        let mut hasher = blake3::Hasher::new();
-        let mut at = 0;
+    /// The BLAKE3 of all of it, of which `hasher` has what is before `at`. Read into `buffer` part by part.
+    pub(super) fn hash(
+        &self,
+        mut hasher: blake3::Hasher,
+        mut at: u64,
+        buffer: &mut [u8],
+    ) -> Result<[u8; 32], SentFileError> {
         loop {
             match self.file.read_at(buffer, at) {
                 Ok(0) => return Ok(*hasher.finalize().as_bytes()),

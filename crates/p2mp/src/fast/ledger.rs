@@ -57,6 +57,22 @@ impl Ledger {
         }
     }
 
+    /// The account of what is sent to one receiver from now on, who has seen packets up to `highest`. What was scheduled for
+    /// others is not for it.
+    pub fn part(&self, highest: u64) -> Self {
+        let account = |account: &Account| {
+            let in_flight = account.sent.iter().filter(|(first, count)| first + u64::from(*count) > highest + 1);
+            Account { scheduled: 0, sent: in_flight.copied().collect(), ..*account }
+        };
+        Ledger {
+            blocks: self.blocks.iter().map(account).collect(),
+            urgent: BTreeSet::new(),
+            bulk: BTreeSet::new(),
+            bulk_served: self.bulk_served,
+            pass: self.pass,
+        }
+    }
+
     /// Whether every original was sent once, or needed by nobody.
     pub fn pass_is_over(&self) -> bool {
         self.pass.0 as usize >= self.blocks.len()

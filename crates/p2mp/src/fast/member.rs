@@ -52,6 +52,12 @@ pub struct Member {
     pub is_straggler: bool,
     /// Whether sending keeps to what it can take.
     pub sets_pace: bool,
+    /// How many data packets it was sent, once that is over.
+    pub packets: u64,
+    /// Since when it has been so slow that it should be served alone.
+    pub lags_since: Option<Time>,
+    /// Whether a flow of its own serves it.
+    pub is_alone: bool,
     /// From which packet on the group's reach is being judged.
     reach_since: Option<(u64, Time)>,
 }
@@ -96,6 +102,9 @@ impl Member {
             flying: 0,
             is_straggler: false,
             sets_pace: true,
+            packets: 0,
+            lags_since: None,
+            is_alone: false,
             reach_since: None,
         }
     }

@@ -102,6 +102,8 @@ pub enum SenderOutput {
         /// Which.
         receiver: usize,
     },
+    /// Somebody waits for a digest that is not known: it is to be found out soon, and be handed in. May be said again.
+    Hash,
     /// Nobody is waited for any more.
     Finished,
 }
@@ -192,6 +194,16 @@ pub enum ReceiverInput {
     Opened {
         /// The blocks that are there already.
         held: Vec<u32>,
+        /// The files, by their positions, under whose final names others of the same length are that may be replaced: perhaps
+        /// they are those that are sent.
+        there: Vec<usize>,
+    },
+    /// The answer to [`ReceiverOutput::Compare`].
+    Compared {
+        /// Which file.
+        file: usize,
+        /// Whether what is there has the digest.
+        is_right: bool,
     },
     /// The answer to [`ReceiverOutput::Verify`].
     Verified {
@@ -254,6 +266,18 @@ pub enum ReceiverOutput {
         /// BLAKE3 over the whole.
         digest: [u8; 32],
     },
+    /// Compare what is under the final name already. Answered by [`ReceiverInput::Compared`].
+    Compare {
+        /// Which file.
+        file: usize,
+        /// BLAKE3 over the whole.
+        digest: [u8; 32],
+    },
+    /// What is under the final name already is right: forget what was received of the file.
+    Keep {
+        /// Which.
+        file: usize,
+    },
     /// The file has not the digest: forget all of it; it comes again.
     Discard {
         /// Which.
@@ -279,6 +303,8 @@ pub enum Fate {
 pub enum ReceiverWhy {
     /// To report.
     Report,
+    /// It has waited long enough for what is there to be compared.
+    Open,
     /// It has answered long enough.
     Linger,
 }

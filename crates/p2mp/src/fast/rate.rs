@@ -106,6 +106,11 @@ impl Control {
         }
     }
 
+    /// Finds the rate by itself, but from one that is known to be too high: first the queue empties that it has made.
+    pub fn drained(now: Time) -> Self {
+        Control { state: State::Drain, ..Control::new(now, None) }
+    }
+
     /// Takes what the paths say. `sent` is the last packet's number, `arrived` the highest that has arrived everywhere.
     pub fn update(&mut self, now: Time, group: Group, sent: u64, arrived: u64) {
         self.group = group;

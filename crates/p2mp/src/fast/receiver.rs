@@ -1,5 +1,7 @@
 //! The receiving machine: one session.
 
+mod transfer;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -7,13 +9,14 @@ use std::sync::Arc;
 
 use machine::{Machine, Span, Time};
 
-use super::holdings::{Holdings, Taken};
+use self::transfer::{Transfer, Verified};
+use super::holdings::Taken;
 use super::layout::{Block, Layout};
 use super::manifest::{FileEntry, Identity, Manifest};
 use super::packet::{Announce, DataHeader, Packet, Release, SessionId};
 use super::protocol::{Fate, ReceiverConfig, ReceiverInput, ReceiverOutput, ReceiverWhy};
 use super::report::Report;
-use super::tuning::{ANNOUNCE_FIRST, ANNOUNCE_SLOWEST, ANSWER_AFTER, REPORT_EVERY, SENDER_SILENT};
+use super::tuning::{ANNOUNCE_FIRST, ANNOUNCE_SLOWEST, ANSWER_AFTER, COMPARING, REPORT_EVERY, SENDER_SILENT};
 
 /// Receives the files of one transfer.
 ///
@@ -51,8 +54,11 @@ pub struct Receiver {
 enum Stage {
     /// Not all is announced.
     Gathering,
-    /// Waits for the disk.
-    Opening(Transfer),
+    /// Waits for the disk; `until` then, to learn whether files that are there already are those that are sent.
+    Opening {
+        transfer: Transfer,
+        until: Option<Time>,
+    },
     /// Takes symbols.
     Open(Transfer),
     /// Answers the sender until that knows how it ended.
@@ -62,33 +68,6 @@ enum Stage {
         symbols: u64,
     },
     Finished,
-}
-
-#[derive(Debug)]
-struct Transfer {
-    manifest: Arc<Manifest>,
-    layout: Arc<Layout>,
-    /// The block that a packet was of last: the next one's probably, too.
-    last: Option<Block>,
-    holdings: Holdings,
-    files: Vec<FileState>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct FileState {
-    incomplete_blocks: u32,
-    check: Check,
-    was_wrong: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    /// Blocks or the digest are missing.
-    Waiting,
-    /// Being compared.
-    Asked,
-    /// It is right.
-    Passed,
 }
 
 impl Receiver {
@@ -140,7 +119,7 @@ impl Receiver {
     /// Symbols held, and symbols of all files; zeros before it is open.
     pub fn symbols(&self) -> (u64, u64) {
         match &self.stage {
-            Stage::Opening(transfer) | Stage::Open(transfer) => {
+            Stage::Opening { transfer, .. } | Stage::Open(transfer) => {
                 (transfer.holdings.symbols(), transfer.layout.symbols())
             }
             Stage::Ending { symbols, .. } => (*symbols, *symbols),
@@ -204,7 +183,7 @@ impl Receiver {
             Some(known) if known.name == file.name && known.length == file.length => {
                 if let (None, Some(digest)) = (known.digest, file.digest) {
                     known.digest = Some(digest);
-                    if let Stage::Opening(transfer) | Stage::Open(transfer) = &mut self.stage {
+                    if let Stage::Opening { transfer, .. } | Stage::Open(transfer) = &mut self.stage {
                         Arc::make_mut(&mut transfer.manifest).set_digest(index, digest);
                     }
                 }
@@ -218,7 +197,7 @@ impl Receiver {
         let Some(payload) = self.payload else { return };
         match &self.stage {
             Stage::Gathering => {}
-            Stage::Opening(transfer) | Stage::Open(transfer) if transfer.layout.payload() != payload => {}
+            Stage::Opening { transfer, .. } | Stage::Open(transfer) if transfer.layout.payload() != payload => {}
             _ => return,
         }
         let Some(files) = self.files.iter().cloned().collect::<Option<Vec<_>>>() else { return };
@@ -230,31 +209,48 @@ impl Receiver {
             Ok((manifest, layout)) => (Arc::new(manifest), Arc::new(layout)),
             Err(why) => return self.end(now, Fate::Failed(why)),
         };
-        let state = |index| FileState {
-            incomplete_blocks: layout.blocks_of(index).len() as u32,
-            check: Check::Waiting,
-            was_wrong: false,
-        };
-        let files = (0..manifest.files().len()).map(state).collect();
-        let holdings = Holdings::new(&layout);
+        let transfer = Transfer::new(Arc::clone(&manifest), Arc::clone(&layout));
         let identity = self.identity;
-        self.outputs.push_back(ReceiverOutput::Open { manifest: manifest.clone(), layout: layout.clone(), identity });
-        self.stage = Stage::Opening(Transfer { manifest, layout, last: None, holdings, files });
+        self.outputs.push_back(ReceiverOutput::Open { manifest, layout, identity });
+        self.stage = Stage::Opening { transfer, until: None };
     }
 
-    fn opened(&mut self, now: Time, held: &[u32]) {
-        let Stage::Opening(transfer) = std::mem::replace(&mut self.stage, Stage::Gathering) else { return };
-        self.stage = Stage::Open(transfer);
-        if let Stage::Open(transfer) = &mut self.stage {
-            for block in held.iter().filter_map(|index| transfer.layout.block(*index)) {
-                if !transfer.holdings.is_complete(block.index) {
-                    transfer.holdings.complete(&block);
-                    transfer.files[block.file].incomplete_blocks -= 1;
-                }
-            }
+    fn opened(&mut self, now: Time, held: &[u32], there: &[usize]) {
+        let Stage::Opening { transfer, until: until @ None } = &mut self.stage else { return };
+        transfer.hold(held);
+        transfer.doubt(there);
+        transfer.compare(&mut self.outputs);
+        *until = Some(now + COMPARING);
+        if !self.take_data(now) {
+            self.report(now);
         }
+    }
+
+    /// Opens for data once it is clear which files are there already, or that takes too long. Whether it does.
+    fn take_data(&mut self, now: Time) -> bool {
+        let is_due = |transfer: &Transfer, until: Time| until <= now || !transfer.is_in_doubt();
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Opening { transfer, until: Some(until) } if is_due(&transfer, until) => Stage::Open(transfer),
+            other => {
+                self.stage = other;
+                return false;
+            }
+        };
         self.check_files(now);
         self.report(now);
+        true
+    }
+
+    /// A file under its final name was compared with the one that is sent.
+    fn compared(&mut self, now: Time, index: usize, is_right: bool) {
+        let (Stage::Opening { transfer, .. } | Stage::Open(transfer)) = &mut self.stage else { return };
+        if transfer.settle(index, is_right) {
+            self.outputs.push_back(ReceiverOutput::Keep { file: index });
+            if transfer.is_complete() {
+                return self.end(now, Fate::Complete);
+            }
+        }
+        self.take_data(now);
     }
 
     fn data(&mut self, now: Time, session: SessionId, first: DataHeader, count: u16, arrived: Time) {
@@ -302,19 +298,11 @@ impl Receiver {
 
     /// Has every file compared of which all blocks and the digest are there; says so at once where a digest is missing.
     fn check_files(&mut self, now: Time) {
-        let Stage::Open(transfer) = &mut self.stage else { return };
-        let mut lacks_digest = false;
-        for (index, (state, file)) in transfer.files.iter_mut().zip(transfer.manifest.files()).enumerate() {
-            if state.incomplete_blocks == 0 && state.check == Check::Waiting {
-                match file.digest {
-                    Some(digest) => {
-                        state.check = Check::Asked;
-                        self.outputs.push_back(ReceiverOutput::Verify { file: index, digest });
-                    }
-                    None => lacks_digest = true,
-                }
-            }
-        }
+        let lacks_digest = match &mut self.stage {
+            Stage::Open(transfer) => transfer.check(&mut self.outputs),
+            Stage::Opening { transfer, until: Some(_) } => transfer.compare(&mut self.outputs),
+            _ => false,
+        };
         if lacks_digest && self.next_report.is_none_or(|at| at > now + ANNOUNCE_FIRST) {
             self.report(now);
         }
@@ -322,26 +310,20 @@ impl Receiver {
 
     fn verified(&mut self, now: Time, index: usize, is_right: bool) {
         let Stage::Open(transfer) = &mut self.stage else { return };
-        let Some(state) = transfer.files.get_mut(index).filter(|state| state.check == Check::Asked) else { return };
-        if is_right {
-            state.check = Check::Passed;
-            if transfer.files.iter().all(|state| state.check == Check::Passed) {
-                self.end(now, Fate::Complete);
+        match transfer.verified(index, is_right) {
+            Verified::Unasked => {}
+            Verified::Right if transfer.is_complete() => self.end(now, Fate::Complete),
+            Verified::Right => {}
+            Verified::WrongAgain => {
+                let name = &transfer.manifest.files()[index].name;
+                let why = format!("{name}: received twice, and twice it had not the sender's digest");
+                self.end(now, Fate::Failed(why));
             }
-            return;
+            Verified::Wrong => {
+                self.outputs.push_back(ReceiverOutput::Discard { file: index });
+                self.report(now);
+            }
         }
-        let name = &transfer.manifest.files()[index].name;
-        if state.was_wrong {
-            let why = format!("{name}: received twice, and twice it had not the sender's digest");
-            return self.end(now, Fate::Failed(why));
-        }
-        let blocks = transfer.layout.blocks_of(index);
-        *state = FileState { incomplete_blocks: blocks.len() as u32, check: Check::Waiting, was_wrong: true };
-        for block in blocks.filter_map(|index| transfer.layout.block(index)) {
-            transfer.holdings.forget(&block);
-        }
-        self.outputs.push_back(ReceiverOutput::Discard { file: index });
-        self.report(now);
     }
 
     /// From now on only tells how it ended.
@@ -383,11 +365,7 @@ impl Receiver {
                 is_open = true;
                 (runs, covered) = transfer.holdings.runs(&transfer.layout);
                 symbols = transfer.holdings.symbols();
-                lacks_digests = transfer
-                    .files
-                    .iter()
-                    .zip(transfer.manifest.files())
-                    .any(|(state, file)| state.incomplete_blocks == 0 && file.digest.is_none());
+                lacks_digests = transfer.lacks_digests();
             }
             Stage::Ending { fate, symbols: held, .. } => {
                 symbols = *held;
@@ -397,7 +375,8 @@ impl Receiver {
                 }
             }
             Stage::Finished => return,
-            Stage::Gathering | Stage::Opening(_) | Stage::Open(_) => {}
+            Stage::Opening { transfer, until: Some(_) } => lacks_digests = transfer.lacks_digests(),
+            Stage::Gathering | Stage::Opening { .. } | Stage::Open(_) => {}
         }
         let report = Report {
             member: self.config.member,
@@ -433,15 +412,6 @@ impl Receiver {
     }
 }
 
-impl Transfer {
-    fn block(&mut self, index: u32) -> Option<Block> {
-        if self.last.is_none_or(|last| last.index != index) {
-            self.last = self.layout.block(index);
-        }
-        self.last.filter(|block| block.index == index)
-    }
-}
-
 impl Machine for Receiver {
     type Input = ReceiverInput;
     type Output = ReceiverOutput;
@@ -454,7 +424,8 @@ impl Machine for Receiver {
             }
             ReceiverInput::Data { session, first, count, arrived } => self.data(now, session, first, count, arrived),
             ReceiverInput::Release { session, release } => self.released(session, release),
-            ReceiverInput::Opened { held } => self.opened(now, &held),
+            ReceiverInput::Opened { held, there } => self.opened(now, &held, &there),
+            ReceiverInput::Compared { file, is_right } => self.compared(now, file, is_right),
             ReceiverInput::Verified { file, is_right } => self.verified(now, file, is_right),
             ReceiverInput::Failed { why } => self.end(now, Fate::Failed(why)),
         }
@@ -468,6 +439,7 @@ impl Machine for Receiver {
             self.next_report = None;
             self.outputs.push_back(ReceiverOutput::Finished(fate));
         }
+        self.take_data(now);
         if self.next_report.is_some_and(|at| at <= now) {
             self.report(now);
         }
@@ -480,6 +452,7 @@ impl Machine for Receiver {
     fn deadline(&self) -> Option<(Time, ReceiverWhy)> {
         let linger = match &self.stage {
             Stage::Ending { until, .. } => Some((*until, ReceiverWhy::Linger)),
+            Stage::Opening { until, .. } => until.map(|until| (until, ReceiverWhy::Open)),
             _ => None,
         };
         let report = self.next_report.map(|at| (at, ReceiverWhy::Report));

@@ -1,7 +1,9 @@
 //! The sending machine: one session.
 
 mod announce;
+mod audience;
 mod demand;
+mod fan;
 mod flow;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use machine::{Machine, Span, Time};
 
+use self::fan::Fan;
 use self::flow::Flow;
 use super::layout::Layout;
 use super::ledger::Ledger;
@@ -53,7 +56,7 @@ enum Stage {
         by_multicast: bool,
         until: Time,
     },
-    Sending(Box<Flow>),
+    Sending(Box<Fan>),
     /// Everybody is settled; answers those who have not heard of it.
     Lingering {
         until: Time,
@@ -110,15 +113,15 @@ impl Sender {
     pub fn symbols(&self) -> u64 {
         match &self.stage {
             Stage::Opening { layout, .. } => layout.symbols(),
-            Stage::Sending(flow) => flow.layout.symbols(),
+            Stage::Sending(fan) => fan.layout().symbols(),
             _ => 0,
         }
     }
 
-    /// Data packets sent so far.
+    /// Data packets sent so far; one that went to several as a copy each counts once.
     pub fn packets(&self) -> u64 {
         match &self.stage {
-            Stage::Sending(flow) => flow.sent(),
+            Stage::Sending(fan) => fan.sent(),
             Stage::Lingering { packets, .. } | Stage::Finished { packets } => *packets,
             Stage::Gathering | Stage::Opening { .. } => 0,
         }
@@ -127,7 +130,7 @@ impl Sender {
     /// Packets a second at which data go out now.
     pub fn rate(&self) -> f64 {
         match &self.stage {
-            Stage::Sending(flow) => flow.rate(),
+            Stage::Sending(fan) => fan.rate(),
             _ => 0.0,
         }
     }
@@ -146,7 +149,7 @@ impl Sender {
         // Nobody has more than there is.
         let report = Report { symbols: report.symbols.min(self.symbols()), ..report };
         let sent = match &self.stage {
-            Stage::Sending(flow) => flow.when_sent(report.highest),
+            Stage::Sending(fan) => fan.when_sent(index, report.highest),
             _ => None,
         };
         let member = &mut self.members[index];
@@ -183,8 +186,8 @@ impl Sender {
         if lacks_digests {
             self.tell_digests(now, index);
         }
-        if let Stage::Sending(flow) = &mut self.stage {
-            flow.on_report(now, index, &mut self.members);
+        if let Stage::Sending(fan) = &mut self.stage {
+            fan.on_report(now, index, &mut self.members);
         }
         self.proceed(now);
     }
@@ -223,8 +226,8 @@ impl Sender {
         self.by_address.remove(&member.address);
         member.address = address;
         self.by_address.insert(address, index);
-        if let Stage::Sending(flow) = &mut self.stage {
-            flow.forget_targets();
+        if let Stage::Sending(fan) = &mut self.stage {
+            fan.forget_targets();
         }
     }
 
@@ -254,6 +257,9 @@ impl Sender {
             let complete = self.members.iter().filter(|member| member.standing == Standing::Complete);
             let slowest = complete.filter_map(|member| member.path.round_trip()).max();
             let until = now + LINGER.max(slowest.unwrap_or(Span::ZERO) * 2);
+            if let Stage::Sending(fan) = &self.stage {
+                fan.count(&mut self.members);
+            }
             self.stage = Stage::Lingering { until, packets: self.packets() };
         }
     }
@@ -267,7 +273,8 @@ impl Sender {
         for member in self.members.iter_mut().filter(|member| member.standing == Standing::Open) {
             member.begins = Some(0);
         }
-        self.stage = Stage::Sending(Box::new(Flow::new(now, &self.config, layout, ledger, group)));
+        let common = Flow::new(now, &self.config, layout, ledger, group);
+        self.stage = Stage::Sending(Box::new(Fan::new(common)));
     }
 
     /// Gives up whoever has brought nothing new for too long.
@@ -302,6 +309,7 @@ impl Machine for Sender {
             SenderInput::Digest { file, digest } => {
                 self.manifest.set_digest(file, digest);
                 self.tell_all_digests(now);
+                self.tell_last_digest(now);
             }
         }
     }
@@ -310,8 +318,8 @@ impl Machine for Sender {
         self.lose_patience(now);
         self.announce(now);
         self.proceed(now);
-        if let Stage::Sending(flow) = &mut self.stage {
-            flow.send(now, &mut self.members, &mut self.outputs);
+        if let Stage::Sending(fan) = &mut self.stage {
+            fan.send(now, &mut self.members, &mut self.outputs);
         }
         if let Stage::Lingering { until, packets } = self.stage
             && until <= now
@@ -339,7 +347,7 @@ impl Machine for Sender {
                 self.members.iter().any(is_there).then_some((until, SenderWhy::Patience))
             }
             Stage::Opening { until, .. } | Stage::Lingering { until, .. } => Some((*until, SenderWhy::Patience)),
-            Stage::Sending(flow) => flow.deadline(),
+            Stage::Sending(fan) => fan.deadline(),
             Stage::Finished { .. } => None,
         };
         let patience = patience.map(|at| (at, SenderWhy::Patience));

@@ -14,6 +14,10 @@ pub const ANSWER_AFTER: Span = Span::from_millis(1);
 /// Receivers that open their files (and hash what they have of them) are waited for so long.
 pub const OPENING: Span = Span::from_millis(500);
 
+/// Who has files of the same names and lengths compares them before it takes data, if that takes no longer: the others wait
+/// for [`OPENING`].
+pub const COMPARING: Span = Span::from_millis(400);
+
 /// Answers to receivers that lack digests are at least so far apart, for all of them together.
 pub const DIGESTS_APART: Span = Span::from_millis(5);
 

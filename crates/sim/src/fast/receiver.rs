@@ -85,13 +85,15 @@ impl FastReceiver {
                     self.acts.push_back(Act::Send { from_port: self.port, to, content: Content::Bytes(bytes.into()) });
                 }
                 // Groups reach every node here, and a symbol is kept by being counted.
+                // Disks hold nothing under a final name when a receiver begins.
+                ReceiverOutput::Compare { .. } | ReceiverOutput::Keep { .. } => {}
                 ReceiverOutput::Join { .. } | ReceiverOutput::Store { .. } => {}
                 ReceiverOutput::Open { manifest, layout, identity } => {
                     let same = |journal: &Journal| (journal.identity, journal.payload) == (identity, layout.payload());
                     let restored = self.found.take().filter(same).map(|journal| journal.blocks).unwrap_or_default();
                     let held = restored.iter().copied().collect();
                     self.open = Some(Open { layout, identity, length: manifest.length(), restored });
-                    self.answer(now, ReceiverInput::Opened { held });
+                    self.answer(now, ReceiverInput::Opened { held, there: Vec::new() });
                 }
                 ReceiverOutput::Restore { block } => self.restore(block),
                 ReceiverOutput::Verify { file, digest: told } => {

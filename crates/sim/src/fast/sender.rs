@@ -122,7 +122,7 @@ impl FastSender {
                     self.layout = Some(layout);
                     self.began = now;
                 }
-                SenderOutput::Joined { .. } => {}
+                SenderOutput::Joined { .. } | SenderOutput::Hash => {}
                 SenderOutput::Completed { receiver } => {
                     self.complete[receiver] = true;
                     self.settled = now;
@@ -167,16 +167,16 @@ impl FastSender {
     }
 
     fn finish(&mut self) {
-        let again = self.machine.packets().saturating_sub(self.machine.symbols());
-        let names = self.task.receivers.iter().zip(&self.complete);
-        let receivers = names.map(|((name, _), complete)| Delivery {
+        let symbols = self.layout.as_ref().map_or(0, |layout| layout.symbols());
+        let names = self.task.receivers.iter().zip(&self.complete).zip(self.machine.members());
+        let receivers = names.map(|(((name, _), complete), member)| Delivery {
             name: name.clone(),
             complete: *complete,
-            retransmissions: again,
+            retransmissions: member.packets.saturating_sub(symbols),
         });
         let transferred = Transferred {
             seconds: self.settled.since(self.began).as_secs_f64(),
-            segments: self.machine.symbols(),
+            segments: symbols,
             bytes: if self.complete.contains(&true) { self.task.length } else { 0 },
             rounds: None,
             receivers: receivers.collect(),

@@ -155,7 +155,8 @@ impl Host {
                         self.disk.layout = Some(layout);
                     }
                     self.disk.symbols.clear();
-                    machine.handle(clock, ReceiverInput::Opened { held: self.disk.complete.clone() });
+                    machine
+                        .handle(clock, ReceiverInput::Opened { held: self.disk.complete.clone(), there: Vec::new() });
                 }
                 ReceiverOutput::Store { block, symbol, count } => {
                     (symbol..symbol + count).for_each(|symbol| self.disk.store(content, block, symbol));
@@ -166,7 +167,7 @@ impl Host {
                     outcome.wrong_files += u64::from(!is_right);
                     machine.handle(clock, ReceiverInput::Verified { file, is_right });
                 }
-                ReceiverOutput::Discard { .. } => {}
+                ReceiverOutput::Discard { .. } | ReceiverOutput::Compare { .. } | ReceiverOutput::Keep { .. } => {}
                 ReceiverOutput::Finished(fate) => {
                     if fate == Fate::Complete {
                         outcome.complete_at[index].get_or_insert(now);

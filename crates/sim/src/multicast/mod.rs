@@ -90,6 +90,7 @@ impl World {
             said_complete: vec![false; setup.receivers],
             sender_finished: None,
             packets: 0,
+            copies: 0,
             symbols: 0,
             payload: 0,
             by_multicast: false,
@@ -266,7 +267,10 @@ impl World {
                 }
                 SenderOutput::Completed { receiver } => self.outcome.said_complete[receiver] = true,
                 SenderOutput::Finished => self.outcome.sender_finished = Some(self.now),
-                SenderOutput::Joined { .. } | SenderOutput::Failed { .. } | SenderOutput::GaveUp { .. } => {}
+                SenderOutput::Joined { .. }
+                | SenderOutput::Failed { .. }
+                | SenderOutput::GaveUp { .. }
+                | SenderOutput::Hash => {}
             }
         }
     }
@@ -279,6 +283,7 @@ impl World {
             let size = OVERHEAD + DATA_HEADER as u32 + u32::from(length);
             for to in train.to.iter() {
                 let to_group = to.ip().is_multicast();
+                self.outcome.copies += 1;
                 self.send(*to, size, Datagram::Data { session: self.session, header, to_group });
             }
         }

@@ -91,6 +91,8 @@ pub struct Outcome {
     pub sender_finished: Option<Time>,
     /// Data packets sent by all lives of the sender.
     pub packets: u64,
+    /// Copies of data packets that went out, to whomever.
+    pub copies: u64,
     /// Original symbols of all files.
     pub symbols: u64,
     /// Bytes of a symbol.

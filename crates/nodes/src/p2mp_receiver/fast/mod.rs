@@ -4,14 +4,16 @@
 //! * `target`: where the files of a session go.
 //! * `store`, `blocks`: files opened; symbols on their way into them.
 //! * `prefix`: how far a file is hashed.
-//! * `worker`: restoring, hashing, recording, syncing and naming, on threads of their own.
-//! * `journal`: what is on the disk already.
+//! * `worker`: restoring, hashing, recording and naming, on a thread of its own; `sync`: syncing, on another.
+//! * `journal`: what is on the disk already; `compare`: what is there under its final name.
 
 mod blocks;
+mod compare;
 mod journal;
 mod prefix;
 mod session;
 mod store;
+mod sync;
 mod target;
 mod worker;
 

@@ -12,6 +12,7 @@ use p2mp::fast::{
 };
 
 use super::Options;
+use super::compare::Comparer;
 use super::store::{Request, Store};
 use super::target;
 use super::worker::{Answer, Job, WorkError};
@@ -181,8 +182,15 @@ impl Session {
                 Answer::Failed(error) => self.fail(now, &error),
             }
         }
+        while let Some((file, is_right)) = self.comparer().and_then(|comparer| comparer.answer()) {
+            self.machine.handle(now, ReceiverInput::Compared { file, is_right });
+        }
         self.machine.advance(now);
         self.carry_out(now, socket, None);
+    }
+
+    fn comparer(&mut self) -> Option<&mut Comparer> {
+        self.store.as_mut().and_then(|store| store.comparer.as_mut())
     }
 
     /// Carries out what the machine wants. `data` are the payloads that were handed in last, and the first one's symbol.
@@ -205,6 +213,17 @@ impl Session {
                 ReceiverOutput::Join { group } => self.join(socket, group),
                 ReceiverOutput::Open { manifest, layout, identity } => self.open(now, manifest, layout, identity),
                 ReceiverOutput::Verify { file, digest } => self.verify(file, digest),
+                ReceiverOutput::Compare { file, digest } => {
+                    if let Some(comparer) = self.comparer() {
+                        comparer.give(file, digest);
+                    }
+                }
+                ReceiverOutput::Keep { file } => {
+                    if let Some(store) = &mut self.store {
+                        store.blocks.forget(file);
+                        store.worker.give(Job::Keep { file });
+                    }
+                }
                 ReceiverOutput::Discard { file } => {
                     if let Some(store) = &mut self.store {
                         store.blocks.forget(file);
@@ -276,7 +295,9 @@ impl Session {
                 let resumed = if held.is_empty() { "" } else { ", a part of which is here already" };
                 let what = if files == 1 { "a file".to_owned() } else { format!("{files} files") };
                 self.notes.push(Note::Says(format!("{sender} sends {what}, {length} bytes{resumed}")));
-                self.machine.handle(now, ReceiverInput::Opened { held });
+                let there = self.store.as_ref().and_then(|store| store.comparer.as_ref());
+                let there = there.map_or_else(Vec::new, Comparer::files);
+                self.machine.handle(now, ReceiverInput::Opened { held, there });
             }
             Err(error) => self.fail(now, &error),
         }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use fetch::Boot;
 use fetch::journal::Writer;
 use nix::sys::eventfd::EventFd;
-use nix::unistd::syncfs;
 use p2mp::fast::{Identity, Layout, Manifest, MemberId};
 
 use super::blocks::{Blocks, Part};
+use super::compare::Comparer;
 use super::journal::{self, Earlier, Subject};
-use super::worker::{Journal, Source, Work, WorkError, Worker};
+use super::sync::Journal;
+use super::worker::{Source, Work, WorkError, Worker};
 use crate::downloader::disk::{DiskError, begin_journal, reserve};
-use crate::downloader::place::{Existing, Place, beside, boot, sync_folder};
+use crate::downloader::place::{Existing, Place, beside, boot, sync_files, sync_folder};
 
 /// What is to be opened.
 pub(super) struct Request {
@@ -35,6 +36,8 @@ pub(super) struct Request {
 pub(super) struct Store {
     pub(super) blocks: Blocks,
     pub(super) worker: Worker,
+    /// Where files may be replaced that are perhaps those that are sent.
+    pub(super) comparer: Option<Comparer>,
 }
 
 impl Store {
@@ -42,7 +45,7 @@ impl Store {
     pub(super) fn open(request: &Request, wake: Arc<EventFd>) -> Result<(Self, Vec<u32>), WorkError> {
         let boot = boot();
         let (mut held, mut parts, mut files) = (Vec::new(), Vec::new(), Vec::<Work>::new());
-        let mut drafts = Drafts::default();
+        let (mut drafts, mut there) = (Drafts::default(), Vec::new());
         for (index, path) in request.paths.iter().enumerate() {
             let (work, part) = match request.open(index, path, boot, &mut drafts) {
                 Ok(opened) => opened,
@@ -53,6 +56,7 @@ impl Store {
             };
             let whole = work.whole.iter().zip(work.first_block..).filter(|(whole, _)| **whole);
             held.extend(whole.map(|(_, block)| block));
+            there.push(if request.overwrite { lies_there(path, work.length) } else { None });
             parts.push(part);
             files.push(work);
         }
@@ -60,14 +64,12 @@ impl Store {
             files.into_iter().for_each(Work::leave);
             return Err(error.into());
         }
-        let worker = Worker::start(Arc::clone(&request.layout), files, wake);
-        let worker = worker.map_err(|source| DiskError::Io {
-            doing: "start a thread for",
-            path: request.paths[0].clone(),
-            source,
-        })?;
+        let failed = |source| DiskError::Io { doing: "start a thread for", path: request.paths[0].clone(), source };
+        let worker = Worker::start(Arc::clone(&request.layout), files, Arc::clone(&wake)).map_err(failed)?;
+        let any = there.iter().any(Option::is_some);
+        let comparer = any.then(|| Comparer::start(there, wake).map_err(failed)).transpose()?;
         let blocks = Blocks::new(Arc::clone(&request.layout), parts);
-        Ok((Store { blocks, worker }, held))
+        Ok((Store { blocks, worker, comparer }, held))
     }
 }
 
@@ -82,7 +84,7 @@ impl Request {
         let length = self.manifest.files()[index].length;
         let blocks = self.layout.blocks_of(index);
         let first_block = blocks.start;
-        if let Some(file) = self.present(path, length) {
+        if let (false, Some(file)) = (self.overwrite, lies_there(path, length)) {
             let source = Source::Present { file, path: path.to_owned() };
             return Ok((Work { length, source, first_block, whole: vec![true; blocks.len()] }, None));
         }
@@ -146,13 +148,6 @@ impl Request {
         Ok((Part { file: Arc::new(file), path: place.part_path().to_owned() }, journal))
     }
 
-    /// The file under its final name, if it could be the one.
-    fn present(&self, path: &Path, length: u64) -> Option<File> {
-        let is_it = !self.overwrite && fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == length);
-        // Anything but a file may block whoever opens it.
-        is_it.then(|| File::open(path).ok()).flatten()
-    }
-
     /// Where a block ends in its file.
     fn ends(&self, block: u32) -> u64 {
         self.layout.block(block).map_or(u64::MAX, |block| block.offset + u64::from(block.length))
@@ -191,13 +186,17 @@ impl Request {
     }
 }
 
+/// The file under its final name, if it could be the one.
+fn lies_there(path: &Path, length: u64) -> Option<File> {
+    let could_be_it = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == length);
+    // Anything but a file may block whoever opens it.
+    could_be_it.then(|| File::open(path).ok()).flatten()
+}
+
 /// Journals that are to take the place of an earlier run's, whole or not at all. What those record must not be lost, so the
-/// new ones are on the disk before; for thousands of files a sync each would take half a minute.
+/// new ones are on the disk before.
 #[derive(Default)]
 struct Drafts(Vec<(PathBuf, Arc<File>)>);
-
-/// More files than this are synced with all else of their file system.
-const MOST_SYNCED_SINGLY: usize = 8;
 
 impl Drafts {
     fn add(&mut self, journal: &Path, content: &[u8]) -> io::Result<Arc<File>> {
@@ -213,15 +212,11 @@ impl Drafts {
             move |source| DiskError::Io { doing: "replace", path, source }
         };
         // Links may lead to files in other folders.
-        let folders: BTreeMap<_, _> = journals.iter().map(|(path, file)| (path.parent(), (path, file))).collect();
-        if journals.len() > MOST_SYNCED_SINGLY {
-            let sync = |(path, file): &(&PathBuf, &Arc<File>)| syncfs(file).map_err(|error| failed(path)(error.into()));
-            folders.values().try_for_each(sync)?;
-        } else {
-            journals.iter().try_for_each(|(path, file)| file.sync_all().map_err(failed(path)))?;
-        }
+        let folders: BTreeMap<_, _> = journals.iter().map(|(path, _)| (path.parent(), path)).collect();
+        let files: Vec<(&Path, &File)> = journals.iter().map(|(path, file)| (&**path, &**file)).collect();
+        sync_files(&files).map_err(|(path, error)| failed(&path)(error))?;
         journals.iter().try_for_each(|(path, _)| fs::rename(draft(path), path).map_err(failed(path)))?;
-        folders.values().try_for_each(|(path, _)| sync_folder(path).map_err(failed(path)))
+        folders.values().try_for_each(|path| sync_folder(path).map_err(failed(path)))
     }
 }
 
@@ -241,7 +236,7 @@ mod tests {
     fn what_was_whole_is_there_again_however_often_many_files_are_opened() {
         let folder = tempfile::tempdir().unwrap();
         // More than are synced singly, of two blocks each.
-        let names: Vec<_> = (0..2 * MOST_SYNCED_SINGLY).map(|file| format!("file-{file}")).collect();
+        let names: Vec<_> = (0..16).map(|file| format!("file-{file}")).collect();
         let files = names.iter().map(|name| FileEntry::new(name, 512 * 1030)).collect();
         let manifest = Arc::new(Manifest::new(files).unwrap());
         let layout = Arc::new(Layout::new(&manifest, 512).unwrap());

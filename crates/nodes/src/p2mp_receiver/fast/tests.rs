@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -244,4 +245,28 @@ fn what_is_there_is_kept_if_it_is_right_and_never_replaced_unasked() {
         assert!(fs::read(&target).unwrap() == bytes);
     }
     assert_eq!(leftovers(folder.path()), [""; 0]);
+}
+
+#[test]
+fn what_may_be_replaced_stays_if_it_is_the_same() {
+    let source = tempfile::tempdir().unwrap();
+    let paths = ["same", "other", "shorter"].map(|name| source.path().join(name));
+    paths.iter().for_each(|path| fs::write(path, noise(300_000, 1)).unwrap());
+    let target = tempfile::tempdir().unwrap();
+    let there = ["same", "other", "shorter"].map(|name| target.path().join(name));
+    for (path, content) in there.iter().zip([noise(300_000, 1), noise(300_000, 2), noise(1000, 1)]) {
+        fs::write(path, content).unwrap();
+    }
+    let numbers = || there.each_ref().map(|path| fs::metadata(path).unwrap().ino());
+    let before = numbers();
+    for is_first in [true, false] {
+        let receiver = receiver(target.path(), Behaviour { overwrite: true, ..FINE });
+        assert_eq!(send(&[receiver.address], &paths, None), Exit::Done);
+        assert_eq!(receiver.fate(), Some(Fate::Complete));
+        assert!(there.iter().all(|path| fs::read(path).unwrap() == noise(300_000, 1)));
+        let same = before.iter().zip(numbers()).map(|(before, now)| *before == now).collect::<Vec<_>>();
+        // Whether a file was put in its place, or what was there stayed.
+        assert_eq!(same, [true, false, false], "first: {is_first}");
+    }
+    assert_eq!(leftovers(target.path()), [""; 0]);
 }

@@ -1,16 +1,14 @@
-//! What is done beside the data path: blocks are restored, hashed as far as all before them are there, recorded, synced,
-//! and in the end the file gets its name.
+//! What is done beside the data path: blocks are restored, hashed as far as all before them are there, recorded, and in the
+//! end the file gets its name.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fetch::Pieces;
-use fetch::journal::Writer;
 use machine::{Span, Time};
 use nix::sys::eventfd::EventFd;
 use p2mp::coding::Coder;
@@ -18,16 +16,17 @@ use p2mp::fast::{Block, Layout};
 
 use super::blocks::Part;
 use super::prefix::{self, Prefix};
+use super::sync::{Journal, SYNC_EVERY, Syncer};
 use super::target::TargetError;
 use crate::clock;
 use crate::downloader::disk::{DiskError, replace_journal, write_gathered};
-use crate::downloader::place::{Place, PlaceError, sync_folder};
+use crate::downloader::place::{Place, PlaceError};
 use crate::file_server::hashes::yield_to_others;
 use crate::p2mp_receiver::TargetError as FileError;
 use crate::page_buffer::PageBuffer;
 
-/// Between two syncs.
-const SYNC_EVERY: Span = Span::from_secs(1);
+/// A file that is right waits for its name at most so long for others, which are synced with it.
+const TOGETHER: Span = Span::from_millis(100);
 
 /// What is to be done.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub(super) enum Job {
     Hashed { file: usize, prefix: Box<Prefix> },
     /// Every block of a file is whole: compare, and give it its name.
     Verify { file: usize, digest: [u8; 32] },
+    /// What is under its name already is right: what was received of it is for nothing.
+    Keep { file: usize },
     /// The file comes again.
     Discard { file: usize },
 }
@@ -131,19 +132,6 @@ impl Work {
     }
 }
 
-/// The journal of a file, open at its end.
-#[derive(Debug)]
-pub(super) struct Journal {
-    pub(super) file: Arc<File>,
-    pub(super) writer: Writer,
-    pub(super) pieces: Pieces,
-    /// Blocks recorded since it was opened, and how many of them are known to be durable.
-    pub(super) recorded: u32,
-    pub(super) durable: u32,
-    /// How it begins, for when the file comes again.
-    pub(super) beginning: (Writer, Vec<u8>),
-}
-
 /// The thread; it ends when it is dropped, after all that it was given.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -162,7 +150,8 @@ impl Worker {
         let prefixes = files.iter().map(|_| None).collect();
         let (slots, buffer) = (Vec::new(), prefix::buffer());
         let voice = Voice { told: Some(told), wake };
-        let state = State { layout, files, prefixes, coder: Coder::default(), slots, buffer, voice };
+        let (coder, right) = (Coder::default(), Vec::new());
+        let state = State { layout, files, prefixes, coder, slots, buffer, right, right_since: Time::ZERO, voice };
         let work = move || {
             // What has arrived can wait in the file; what is not received in time is lost and has to come again.
             yield_to_others();
@@ -208,6 +197,9 @@ struct State {
     slots: Vec<u8>,
     /// Room for what is hashed at once.
     buffer: PageBuffer,
+    /// Files that are right and have still to get their names, and since when the first of them is.
+    right: Vec<(usize, Place)>,
+    right_since: Time,
     voice: Voice,
 }
 
@@ -215,25 +207,6 @@ struct State {
 struct Voice {
     told: Option<mpsc::Sender<Answer>>,
     wake: Arc<EventFd>,
-}
-
-/// Syncing beside everything else.
-struct Syncer {
-    jobs: mpsc::SyncSender<SyncJob>,
-    synced: mpsc::Receiver<Result<SyncJob, DiskError>>,
-    due: Time,
-    is_busy: bool,
-    thread: JoinHandle<()>,
-}
-
-struct SyncJob {
-    file: usize,
-    part: Part,
-    journal: Arc<File>,
-    records: u32,
-    recorded: u32,
-    /// Of this file.
-    is_first: bool,
 }
 
 impl State {
@@ -247,25 +220,36 @@ impl State {
         };
         let mut failure = None;
         loop {
-            let job = match jobs.recv_timeout(Duration::from(SYNC_EVERY)) {
+            let job = match jobs.try_recv() {
                 Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(_) if !self.right.is_empty() => None,
+                Err(_) => match jobs.recv_timeout(Duration::from(SYNC_EVERY)) {
+                    Ok(job) => Some(job),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                },
             };
-            let done = job.map_or(Ok(()), |job| self.carry_out(job)).and_then(|()| self.sync(&mut syncer));
+            let done = self.step(job).and_then(|()| syncer.step(&mut self.files));
             if let Err(error) = done {
                 failure = Some(error);
                 break;
             }
         }
-        drop(syncer.jobs);
-        if syncer.thread.join().is_err() {
-            tracing::error!("the thread that syncs panicked");
-        }
+        syncer.end();
         self.files.drain(..).for_each(Work::leave);
         if let Some(error) = failure {
             self.voice.tell(Answer::Failed(error));
         }
+    }
+
+    /// Does a job; without one, what waits for others.
+    fn step(&mut self, job: Option<Job>) -> Result<(), WorkError> {
+        let is_last = job.is_none();
+        job.map_or(Ok(()), |job| self.carry_out(job))?;
+        if is_last || clock::now().since(self.right_since) >= TOGETHER {
+            self.name()?;
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, job: Job) -> Result<(), WorkError> {
@@ -276,6 +260,14 @@ impl State {
                 self.follow(file)
             }
             Job::Verify { file, digest } => self.verify(file, digest),
+            Job::Keep { file } => {
+                let work = &mut self.files[file];
+                if let Source::Part { place, .. } = std::mem::replace(&mut work.source, Source::Kept) {
+                    self.voice.tell(Answer::Kept { path: place.target().to_owned(), length: work.length });
+                    place.discard();
+                }
+                Ok(())
+            }
             Job::Discard { file } => self.discard(file),
         }
     }
@@ -311,19 +303,31 @@ impl State {
         match &work.source {
             Source::Present { path, .. } if !is_right => return Err(WorkError::Another { path: path.clone() }),
             _ if !is_right => {}
-            _ => {
-                let path = match std::mem::replace(&mut work.source, Source::Kept) {
-                    Source::Part { place, .. } => Some(place.complete(work.length, false)?),
-                    Source::Present { path, .. } => Some(path),
-                    Source::Kept => None,
-                };
-                if let Some(path) = path {
-                    let length = work.length;
-                    self.voice.tell(Answer::Kept { path, length });
+            _ => match std::mem::replace(&mut work.source, Source::Kept) {
+                Source::Part { place, .. } => {
+                    if self.right.is_empty() {
+                        self.right_since = clock::now();
+                    }
+                    self.right.push((file, place));
+                    return Ok(());
                 }
-            }
+                Source::Present { path, .. } => self.voice.tell(Answer::Kept { path, length: work.length }),
+                Source::Kept => {}
+            },
         }
         self.voice.tell(Answer::Verified { file, is_right });
+        Ok(())
+    }
+
+    /// Gives the files that are right their names.
+    fn name(&mut self) -> Result<(), WorkError> {
+        let (files, places): (Vec<_>, Vec<_>) = self.right.drain(..).unzip();
+        let lengths: Vec<_> = files.iter().map(|file| self.files[*file].length).collect();
+        let paths = Place::complete_all(places.into_iter().zip(lengths.iter().copied()).collect())?;
+        for ((file, path), length) in files.into_iter().zip(paths).zip(lengths) {
+            self.voice.tell(Answer::Kept { path, length });
+            self.voice.tell(Answer::Verified { file, is_right: true });
+        }
         Ok(())
     }
 
@@ -336,42 +340,6 @@ impl State {
             let anew = replace_journal(place.journal_path(), &bytes).map_err(|error| part.failed("forget", error))?;
             (journal.file, journal.writer) = (Arc::new(anew), writer);
             (journal.recorded, journal.durable) = (0, 0);
-        }
-        Ok(())
-    }
-
-    /// Starts a sync if one is due, and records what is durable when one is over.
-    fn sync(&mut self, syncer: &mut Syncer) -> Result<(), WorkError> {
-        loop {
-            let synced = match syncer.synced.try_recv() {
-                Ok(synced) => synced,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Err(WorkError::BrokeOff("syncs files")),
-            };
-            syncer.is_busy = false;
-            let SyncJob { file, records, recorded, .. } = synced?;
-            if let Source::Part { part, journal: Some(journal), .. } = &mut self.files[file].source {
-                let record = journal.writer.checkpoint(records);
-                journal.write(&record, part)?;
-                journal.durable = recorded;
-            }
-        }
-        let now = clock::now();
-        if syncer.is_busy || now < syncer.due {
-            return Ok(());
-        }
-        syncer.due = now + SYNC_EVERY;
-        // One file at a time, the one with most to lose first.
-        let unsynced = self.files.iter().enumerate().filter_map(|(file, work)| match &work.source {
-            Source::Part { part, journal: Some(journal), .. } if journal.recorded > journal.durable => {
-                let (records, recorded) = (journal.writer.records(), journal.recorded);
-                let (part, is_first) = (part.clone(), journal.durable == 0);
-                Some(SyncJob { file, part, journal: Arc::clone(&journal.file), records, recorded, is_first })
-            }
-            _ => None,
-        });
-        if let Some(job) = unsynced.max_by_key(|job| job.recorded) {
-            syncer.is_busy = syncer.jobs.try_send(job).is_ok();
         }
         Ok(())
     }
@@ -390,41 +358,6 @@ impl Drop for Voice {
         // First that nothing more comes, then that there is something to be heard.
         self.told.take();
         let _ = self.wake.write(1);
-    }
-}
-
-impl Journal {
-    fn append(&mut self, index: u32, part: &Part) -> Result<(), DiskError> {
-        let piece = self.pieces.get(index).expect("as many pieces as blocks");
-        let record = self.writer.piece(piece);
-        self.recorded += 1;
-        self.write(&record, part)
-    }
-
-    fn write(&self, record: &[u8], part: &Part) -> Result<(), DiskError> {
-        self.file.as_ref().write_all(record).map_err(|error| part.failed("write the journal of", error))
-    }
-}
-
-impl Syncer {
-    fn start() -> io::Result<Self> {
-        let (jobs, received) = mpsc::sync_channel::<SyncJob>(1);
-        let (told, synced) = mpsc::channel();
-        let sync = move || {
-            while let Ok(job) = received.recv() {
-                // The data first: a record must not outlive what it speaks of.
-                let done = job.part.file.sync_data().and_then(|()| job.journal.sync_data());
-                // Nor may it be without a name: nothing made that durable yet.
-                let done = done.and_then(|()| if job.is_first { sync_folder(&job.part.path) } else { Ok(()) });
-                let done = done.map_err(|error| job.part.failed("sync", error)).map(|()| job);
-                if told.send(done).is_err() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("disk-sync".into()).spawn(sync)?;
-        let due = clock::now() + SYNC_EVERY;
-        Ok(Syncer { jobs, synced, due, is_busy: false, thread })
     }
 }
 

@@ -69,13 +69,13 @@ pub fn run(options: Options) -> Result<Exit, SendError> {
     };
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
     let wake = Arc::new(wake.map_err(|error| failed("make a descriptor to wake up by")(error.into()))?);
-    let hashed = source.hash(&wake)?;
     let now = clock::now();
     let session = config.session;
     let show = Show::new(now, options, manifest);
     let machine = Sender::new(now, config);
-    let driver =
-        Driver { socket, signals, source, machine, session, show, layout: None, wake, hashed, is_finished: false };
+    let (layout, hashed, is_finished) = (None, None, false);
+    let mut driver = Driver { socket, signals, source, machine, session, show, layout, wake, hashed, is_finished };
+    driver.hash_what_is_read()?;
     driver.run()
 }
 
@@ -126,7 +126,8 @@ struct Driver {
     show: Show,
     layout: Option<Arc<Layout>>,
     wake: Arc<EventFd>,
-    hashed: mpsc::Receiver<Hashed>,
+    /// What is hashed beside the sending.
+    hashed: Option<mpsc::Receiver<Hashed>>,
     is_finished: bool,
 }
 
@@ -177,8 +178,26 @@ impl Driver {
 
     fn take_digests(&mut self) -> Result<(), SourceError> {
         let _ = self.wake.read();
-        while let Ok((file, digest)) = self.hashed.try_recv() {
+        while let Some(Ok((file, digest))) = self.hashed.as_ref().map(mpsc::Receiver::try_recv) {
             self.machine.handle(clock::now(), SenderInput::Digest { file, digest: digest? });
+        }
+        Ok(())
+    }
+
+    /// Hashes files on a thread of their own as far as reading them has not done it.
+    fn hash_beside(&mut self) -> Result<(), SourceError> {
+        if let Some(hashed) = self.source.hash(&self.wake)? {
+            self.hashed = Some(hashed);
+        }
+        Ok(())
+    }
+
+    /// Tells the digest of what was read to its end, and sees to it that there will be one.
+    fn hash_what_is_read(&mut self) -> Result<(), SourceError> {
+        if let Some(digest) = self.source.digest() {
+            self.machine.handle(clock::now(), SenderInput::Digest { file: 0, digest });
+        } else if self.source.is_behind() {
+            self.hash_beside()?;
         }
         Ok(())
     }
@@ -186,7 +205,11 @@ impl Driver {
     fn carry_out(&mut self) -> Result<(), SendError> {
         while let Some(output) = self.machine.poll() {
             match output {
-                SenderOutput::Train(train) => self.send(&train)?,
+                SenderOutput::Train(train) => {
+                    self.send(&train)?;
+                    self.hash_what_is_read()?;
+                }
+                SenderOutput::Hash => self.hash_beside()?,
                 SenderOutput::Datagram { to, bytes } => match self.socket.send(to, &bytes) {
                     // The sizes that are tried may be too long even for the own interface.
                     None | Some(Refusal::Full | Refusal::TooLong) => {}

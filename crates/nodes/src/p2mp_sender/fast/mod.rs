@@ -1,9 +1,10 @@
 //! The fast mode of a sender: [`p2mp::fast::Sender`] over a socket and files.
 //!
 //! * `driver`: the loop between the machine and the rest.
-//! * `source`: the files, read and coded.
+//! * `source`: the files, read and coded; `ahead`: a file that is read in its order.
 //! * `show`: what people and the testbed see of it.
 
+mod ahead;
 mod driver;
 mod show;
 mod source;

@@ -156,7 +156,6 @@ impl Show {
         if let Some(bars) = self.bars.take() {
             bars.each.iter().for_each(|(bar, _)| bar.finish_and_clear());
         }
-        let again = machine.packets().saturating_sub(self.symbols);
         let (length, all) = (self.manifest.length(), self.names.len());
         let mut line = format!("{complete} of {all} have {} in {seconds:.3} s", size(length));
         if self.symbols > 0 {
@@ -169,7 +168,7 @@ impl Show {
         let receivers = self.names.iter().enumerate().map(|(index, name)| Delivery {
             name: name.clone(),
             complete: is_complete(index),
-            retransmissions: again,
+            retransmissions: machine.members()[index].packets.saturating_sub(self.symbols),
         });
         let report = NodeReport::Transferred(Transferred {
             seconds,

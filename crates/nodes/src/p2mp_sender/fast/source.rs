@@ -12,6 +12,7 @@ use p2mp::coding::{Coder, CodingError};
 use p2mp::fast::{Block, FileEntry, Identity, Manifest, ManifestError};
 
 use super::super::sent_file::{SentFile, SentFileError};
+use super::ahead::Ahead;
 use crate::downloader::name::safe;
 use crate::page_buffer::{PAGE, PageBuffer};
 use crate::udp::LONGEST_TRAIN;
@@ -57,6 +58,18 @@ pub(super) struct Source {
     coded: VecDeque<(u32, Vec<u8>)>,
     /// The originals of a train, behind as many bytes as there are before them in their first page of the file.
     train: PageBuffer,
+    hashing: Hashing,
+}
+
+/// Who hashes the files.
+#[derive(Debug)]
+enum Hashing {
+    /// Whoever reads the only one to send it.
+    Reader(Box<Ahead>),
+    /// Nobody does. Several are hashed beside the sending: none should wait until all those before it are sent.
+    Nobody,
+    /// They are hashed, or a thread does it.
+    Settled,
 }
 
 impl Source {
@@ -78,7 +91,11 @@ impl Source {
         let manifest = Manifest::new(entries)?;
         let identity = Identity(*identity.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes"));
         let (bytes, coded, train) = (Vec::new(), VecDeque::new(), PageBuffer::new(PAGE + LONGEST_TRAIN));
-        Ok((Source { files: files.into(), identity, coder: Coder::default(), bytes, coded, train }, manifest))
+        let hashing = match files.len() {
+            1 => Hashing::Reader(Box::new(Ahead::new(manifest.length()))),
+            _ => Hashing::Nobody,
+        };
+        Ok((Source { files: files.into(), identity, coder: Coder::default(), bytes, coded, train, hashing }, manifest))
     }
 
     /// What the transfer is known by.
@@ -91,6 +108,11 @@ impl Source {
         if first < block.originals {
             let last = block.original(first + count - 1).expect("originals were asked for");
             let begin = block.original(first).expect("originals were asked for").start;
+            if let Hashing::Reader(ahead) = &mut self.hashing
+                && let Some(train) = ahead.read(&self.files[block.file], begin, last.end)?
+            {
+                return Ok(train);
+            }
             let train = &mut self.train[(begin % PAGE as u64) as usize..][..(last.end - begin) as usize];
             self.files[block.file].read(train, begin)?;
             return Ok(train);
@@ -116,21 +138,45 @@ impl Source {
         Ok(&self.coded.back().expect("just put there").1)
     }
 
-    /// Hashes all files on a thread of its own; `wake` is written to with each digest.
-    pub(super) fn hash(&self, wake: &Arc<EventFd>) -> Result<mpsc::Receiver<Hashed>, SourceError> {
+    /// The digest of the only file when all of it was read; told once.
+    pub(super) fn digest(&mut self) -> Option<[u8; 32]> {
+        let Hashing::Reader(ahead) = &self.hashing else { return None };
+        let digest = ahead.digest()?;
+        self.hashing = Hashing::Settled;
+        Some(digest)
+    }
+
+    /// Whether a digest will be missing unless [`Source::hash`] is called.
+    pub(super) fn is_behind(&self) -> bool {
+        match &self.hashing {
+            Hashing::Reader(ahead) => ahead.is_behind(),
+            Hashing::Nobody => true,
+            Hashing::Settled => false,
+        }
+    }
+
+    /// Hashes what is not hashed yet on a thread of its own; `wake` is written to with each digest. `None` if nothing is left
+    /// to do.
+    pub(super) fn hash(&mut self, wake: &Arc<EventFd>) -> Result<Option<mpsc::Receiver<Hashed>>, SourceError> {
+        let mut first = match std::mem::replace(&mut self.hashing, Hashing::Settled) {
+            Hashing::Reader(ahead) => Some(ahead.into_hash()),
+            Hashing::Nobody => None,
+            Hashing::Settled => return Ok(None),
+        };
         let (told, hashed) = mpsc::channel();
         let (files, wake) = (Arc::clone(&self.files), Arc::clone(wake));
         let work = move || {
             let mut buffer = PageBuffer::new(READ);
             for (index, file) in files.iter().enumerate() {
-                if told.send((index, file.hash(&mut buffer))).is_err() {
+                let (hasher, read) = first.take().unwrap_or_default();
+                if told.send((index, file.hash(hasher, read, &mut buffer))).is_err() {
                     return;
                 }
                 let _ = wake.write(1);
             }
         };
         let started = std::thread::Builder::new().name("hash".into()).spawn(work);
-        started.map_err(SourceError::Thread).map(|_| hashed)
+        started.map_err(SourceError::Thread).map(|_| Some(hashed))
     }
 }
 

@@ -106,7 +106,7 @@ impl Sender {
                 Some(self.announced_to_group.map_or(self.began, |at| at + gap))
             }
             Stage::Opening { by_multicast: false, .. } => None,
-            Stage::Sending(flow) if !flow.is_multicast() => None,
+            Stage::Sending(fan) if !fan.is_multicast() => None,
             Stage::Opening { .. } | Stage::Sending(_) if unsettled() => {
                 Some(self.announced_to_group.map_or(self.began, |at| at + ANNOUNCE_SLOWEST))
             }
@@ -169,10 +169,13 @@ impl Sender {
 
     /// Tells one receiver what digests are known; by the group, if it hears that, for others will wait as well.
     pub(super) fn tell_digests(&mut self, now: Time, index: usize) {
+        if self.manifest.files().iter().any(|file| file.digest.is_none()) {
+            self.outputs.push_back(SenderOutput::Hash);
+        }
         if self.manifest.files().iter().all(|file| file.digest.is_none()) {
             return;
         }
-        let by_group = matches!(&self.stage, Stage::Sending(flow) if flow.is_multicast());
+        let by_group = matches!(&self.stage, Stage::Sending(fan) if fan.is_multicast());
         let member = &mut self.members[index];
         let group = self.config.group.filter(|_| by_group && member.is_reached_by_group && member.rounds < LONELY);
         let told = if group.is_some() { self.announced_to_group } else { member.announced.map(|(at, _)| at) };
@@ -193,6 +196,18 @@ impl Sender {
         }
     }
 
+    /// Tells the group when no digest is missing any more, if that takes one datagram: right behind the last data it spares
+    /// everybody asking.
+    pub(super) fn tell_last_digest(&mut self, now: Time) {
+        let files = self.manifest.files();
+        let is_all = files.iter().all(|file| file.digest.is_some()) && Announce::page(files, 0) == files.len();
+        let by_group = matches!(&self.stage, Stage::Sending(fan) if fan.is_multicast());
+        if let Some(group) = self.config.group.filter(|_| is_all && by_group) {
+            self.announced_to_group = Some(now);
+            self.announce_to(now, group, true, false);
+        }
+    }
+
     /// Tells everybody who waits for a digest.
     pub(super) fn tell_all_digests(&mut self, now: Time) {
         for index in 0..self.members.len() {
@@ -209,7 +224,7 @@ impl Sender {
     fn announce_to(&mut self, now: Time, to: SocketAddr, to_group: bool, with_sizes: bool) {
         let payload = match &self.stage {
             Stage::Opening { layout, .. } => Some(layout.payload()),
-            Stage::Sending(flow) => Some(flow.layout().payload()),
+            Stage::Sending(fan) => Some(fan.layout().payload()),
             _ => None,
         };
         let files = self.manifest.files();

@@ -14,13 +14,17 @@ use super::super::path::Sent;
 use super::super::protocol::{SenderConfig, SenderOutput, SenderWhy, Train};
 use super::super::rate::{Control, Group, of_group, straggling};
 use super::super::tuning::{CATCH_UP, REPORTS_A_ROUND, REPORTS_A_SECOND, SAMPLE, SILENT, TRAIN};
-use super::announce::report_every;
+use super::audience::{is_needed, open, pace_setters, patience, targets};
 use super::demand;
 
-/// Sends one session's data.
+/// Sends one session's data to all who are served together, or to one who is served alone: of the members that it is handed
+/// only those count.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) layout: Arc<Layout>,
+    is_alone: bool,
+    /// Whether who lags should be served alone: where each gets copies of its own at a rate that is not given.
+    parts: bool,
     ledger: Ledger,
     control: Control,
     group: Option<SocketAddr>,
@@ -42,6 +46,8 @@ pub(super) struct Flow {
     is_crowd: bool,
     /// Packets sent up to the last report of anybody.
     sent_at_report: u64,
+    /// Who has been slower than the others for a while.
+    laggard: Option<SocketAddr>,
     /// The last packet that asked for reports, and whose turn is next.
     polled: u64,
     turn: u16,
@@ -62,6 +68,10 @@ const LEAST_PROBE: Span = Span::from_millis(5);
 const MOST_PROBE: Span = Span::from_millis(250);
 /// A packet that a report does not tell of so long after two round trips is lost: queues may have grown since the last one.
 const OVERDUE: Span = Span::from_millis(60);
+/// Who takes less than this share of what the fastest does would hold it up, or lose what it does not take: it is served alone
+/// after this time of it.
+const LAGS: f64 = 0.75;
+const PARTS_AFTER: Span = Span::from_millis(50);
 /// More receivers than this are a crowd.
 const CROWD: usize = 10;
 /// So many short reports take the room of a full packet, and some to spare.
@@ -84,6 +94,8 @@ impl Flow {
         let fits = 65_000 / (usize::from(layout.payload()) + DATA_HEADER);
         Flow {
             layout,
+            is_alone: false,
+            parts: group.is_none() && fixed.is_none(),
             ledger,
             control: Control::new(now, fixed),
             group,
@@ -98,10 +110,35 @@ impl Flow {
             mean_loss: 0.0,
             is_crowd: false,
             sent_at_report: 0,
+            laggard: None,
             polled: 0,
             turn: 0,
             probe: None,
         }
+    }
+
+    /// A flow for `member` alone, that goes on where this one is.
+    pub(super) fn part(&self, now: Time, member: &Member) -> Self {
+        let highest = member.highest();
+        let in_flight = self.log.partition_point(|(first, count, _)| first + u64::from(*count) <= highest + 1);
+        Flow {
+            layout: Arc::clone(&self.layout),
+            is_alone: true,
+            parts: false,
+            ledger: self.ledger.part(highest),
+            control: Control::drained(now),
+            log: self.log.range(in_flight.saturating_sub(1)..).copied().collect(),
+            targets: None,
+            surveyed: None,
+            laggard: None,
+            probe: None,
+            ..*self
+        }
+    }
+
+    /// Who should be served alone, if that was found out since the last call.
+    pub(super) fn laggard(&mut self) -> Option<SocketAddr> {
+        self.laggard.take()
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -191,7 +228,7 @@ impl Flow {
         }
         while self.pace_at <= now && room > 0 {
             let most = self.train_length().min(room.min(u64::from(u16::MAX)) as u16);
-            let needed = |block| is_needed(&self.layout, members, block);
+            let needed = |block| is_needed(&self.layout, self.is_alone, members, block);
             let Some(cut) = self.ledger.take(&self.layout, most, self.next_number, needed) else { break };
             room -= u64::from(cut.count);
             let poll = self.poll_after(cut.count, members);
@@ -211,7 +248,10 @@ impl Flow {
 
     fn emit(&mut self, now: Time, cut: Cut, poll: Poll, members: &[Member], outputs: &mut VecDeque<SenderOutput>) {
         let Cut { block, symbol, count } = cut;
-        let to = self.targets.get_or_insert_with(|| targets(self.group, members, self.next_number)).clone();
+        let to = self
+            .targets
+            .get_or_insert_with(|| targets(self.group, open(self.is_alone, members), self.next_number))
+            .clone();
         let first = DataHeader { number: self.next_number, block, symbol, poll: Poll::Nobody };
         if self.log.len() == LOG {
             self.log.pop_front();
@@ -238,7 +278,7 @@ impl Flow {
     /// with many receivers each reports seldom, and what it said long ago says nothing of now.
     fn room(&self, now: Time, members: &[Member]) -> u64 {
         let patience = patience(members.len());
-        let active = || pace_setters(now, patience, members);
+        let active = || pace_setters(now, patience, self.is_alone, members);
         // Whoever answers but sees nothing new does not hold up those who do.
         let advances = |member: &&Member| now.since(member.advanced) <= patience || member.highest() >= self.sent();
         let on_the_way = active().filter_map(|member| member.path.least_round_trip()).max().unwrap_or(Span::ZERO);
@@ -283,18 +323,28 @@ impl Flow {
         }
         self.surveyed = Some(now);
         let patience = patience(members.len());
-        let open = || members.iter().filter(|member| member.is_active(now, patience));
+        let is_alone = self.is_alone;
+        let open = || open(is_alone, members).filter(|member| member.is_active(now, patience));
         let mut capacities: Vec<_> = open().filter_map(|member| member.path.capacity()).collect();
         let capacity = of_group(&mut capacities);
         // Who is far slower would hold up the others, and of whom nothing is known yet might.
         let straggles = straggling(&capacities);
         let is_known = capacities.len() * 2 >= open().count();
-        for member in members.iter_mut() {
+        let lags = capacities.last().map_or(0.0, |best| best * LAGS);
+        for member in members.iter_mut().filter(|member| member.is_alone == is_alone) {
+            let is_lagging = self.parts
+                && member.is_active(now, patience)
+                && member.path.capacity().is_some_and(|capacity| capacity < lags);
+            member.lags_since = is_lagging.then(|| member.lags_since.unwrap_or(now));
+            let round_trip = member.path.round_trip().unwrap_or(Span::ZERO);
+            if member.lags_since.is_some_and(|since| now.since(since) >= PARTS_AFTER.max(round_trip * 2)) {
+                self.laggard = Some(member.address);
+            }
             let is_slow = member.path.capacity().is_some_and(|capacity| capacity < straggles);
             member.sets_pace = !is_slow && (!is_known || member.path.capacity().is_some());
             member.is_straggler = is_slow || member.path.arrived() < 0.5;
         }
-        let active = || pace_setters(now, patience, members);
+        let active = || pace_setters(now, patience, self.is_alone, members);
         // A queue is what it is now: what was said of it long ago does not count.
         let fresh = active().filter(|member| now.since(member.heard) <= LATELY);
         let (mut queues, mut rising): (Vec<_>, Vec<_>) =
@@ -341,7 +391,7 @@ impl Flow {
 
     /// Asks as many receivers as may answer in `pause`, in turn.
     fn ask(&mut self, pause: Span, members: &[Member]) -> Poll {
-        let open = members.iter().filter(|member| member.standing == Standing::Open).count() as u64;
+        let open = open(self.is_alone, members).count() as u64;
         let mut a_second = REPORTS_A_SECOND as f64;
         if self.ledger.is_idle() {
             // Nothing else is going on, and each round of questions costs a round trip: as many bytes as data have.
@@ -363,7 +413,7 @@ impl Flow {
             Some((at, gap)) if at <= now => (gap * 2).min(MOST_PROBE),
             _ => return,
         };
-        let needed = |block| is_needed(&self.layout, members, block);
+        let needed = |block| is_needed(&self.layout, self.is_alone, members, block);
         let cut = match self.ledger.take(&self.layout, 1, self.next_number, needed) {
             Some(cut) => Some(cut),
             None => self.first_lack(members).and_then(|block| {
@@ -381,7 +431,7 @@ impl Flow {
 
     /// Waits for reports if there is nothing else to do, and no longer if there is.
     fn arm_probe(&mut self, now: Time, members: &[Member]) {
-        let waits = members.iter().any(|member| member.standing == Standing::Open);
+        let waits = open(self.is_alone, members).next().is_some();
         if !waits || (!self.is_full && !self.ledger.is_idle()) {
             self.probe = None;
         } else if self.probe.is_none() {
@@ -392,48 +442,16 @@ impl Flow {
 
     /// A block that somebody lacks; each turn somebody else's.
     fn first_lack(&self, members: &[Member]) -> Option<u32> {
-        let open = || members.iter().filter(|member| member.standing == Standing::Open);
+        let open = || open(self.is_alone, members);
         let lacks = |member: &Member| member.report.as_ref()?.runs.first().map(|run| run.first);
         let count = open().count().max(1);
         open().cycle().skip(usize::from(self.turn) % count).take(count).find_map(lacks)
     }
 
     fn round_trip(&self, members: &[Member]) -> Span {
-        let open = || members.iter().filter(|member| member.standing == Standing::Open);
+        let open = || open(self.is_alone, members);
         let of = |member: &Member| member.path.round_trip();
         let paced = open().filter(|member| member.sets_pace).filter_map(of).max();
         paced.or_else(|| open().filter_map(of).max()).unwrap_or(SILENT / 4)
     }
-}
-
-/// How long a receiver may be silent before it holds nobody up: longer than it takes between two reports.
-fn patience(receivers: usize) -> Span {
-    SILENT.max(report_every(receivers) * 5 / 2)
-}
-
-/// Those whom sending keeps to: all that lack something and are heard of but stragglers, if there is anybody but these.
-fn pace_setters(now: Time, patience: Span, members: &[Member]) -> impl Iterator<Item = &Member> {
-    let active = move |member: &&Member| member.is_active(now, patience);
-    let all = !members.iter().filter(active).any(|member| member.sets_pace);
-    members.iter().filter(active).filter(move |member| all || member.sets_pace)
-}
-
-fn is_needed(layout: &Layout, members: &[Member], block: u32) -> bool {
-    let originals = layout.block(block).map_or(0, |block| block.originals);
-    let lacks = |member: &Member| {
-        member.standing == Standing::Open
-            && member.report.as_ref().is_none_or(|report| report.missing(block, originals) != Some(0))
-    };
-    members.iter().any(lacks)
-}
-
-/// Where each packet goes: to the group, and to everyone whom that does not reach, beginning with another one each time:
-/// else a queue that is full would drop the packets of the same ones again and again.
-fn targets(group: Option<SocketAddr>, members: &[Member], turn: u64) -> Arc<[SocketAddr]> {
-    let open = members.iter().filter(|member| member.standing == Standing::Open);
-    let alone = open.filter(|member| group.is_none() || !member.is_reached_by_group).map(|member| member.address);
-    let mut to: Vec<_> = group.into_iter().chain(alone).collect();
-    let count = to.len().max(1) as u64;
-    to.rotate_left((turn % count) as usize);
-    to.into()
 }
