@@ -1,0 +1,16 @@
+//! The csp2p protocol (UMass CS453) without I/O: a tracker over UDP that names peers, and peers over TCP that serve blocks.
+//!
+//! * [`layout`]: a file in blocks, as the protocol counts them.
+//! * [`tracker_text`], [`peer_text`]: what goes over the wire, both ways.
+//! * [`tracker`]: who is told of whom, and how often.
+//! * [`serving`]: one connection of a peer: requests in, and the moments at which bytes leave.
+//! * [`ports`]: the ports of a peer that pretends to be many: how slow each is, and when it comes and goes.
+
+pub mod layout;
+pub mod peer_text;
+pub mod ports;
+pub mod serving;
+pub mod tracker;
+pub mod tracker_text;
+
+pub use layout::Layout;
