@@ -59,7 +59,7 @@ fn the_relay_agrees_with_the_model() {
 #[test]
 fn the_bench_tells_what_it_measures() {
     let place = Place::new();
-    let parts = "--only throughput --only changes --only load";
+    let parts = "--only throughput --only changes --only load --only capture";
     let quick = "--time 0.2 --rounds 1 --changes 5 --links 3";
     let found = json(&bench(&place, &format!("{parts} {quick} --format json")));
     assert!(found.get("agreement").is_none());
@@ -71,7 +71,7 @@ fn the_bench_tells_what_it_measures() {
         assert!(number(&row["gbit-per-second"]) > 0.0 && number(&row["cpu-us-per-packet"]) > 0.0, "{row:#}");
         flows.insert((over, row["offload"].as_bool().unwrap()), number(&row["of-bridge"]));
     }
-    for flow in [("bridge", true), ("bridge", false), ("relay", true), ("relay", false)] {
+    for flow in [("bridge", true), ("bridge", false), ("relay", true), ("relay", false), ("relay, no delay", true)] {
         assert!(flows.contains_key(&(flow.0.to_owned(), flow.1)), "{flow:?} is not in {flows:?}");
     }
     assert_eq!(flows[&("bridge".to_owned(), true)], 1.0);
@@ -91,6 +91,16 @@ fn the_bench_tells_what_it_measures() {
     // No packet is early. (The clocks of the sender and of the kernel are two.)
     assert!(number(&load["delay-error-ms"]["p50"]) > -0.1 || lost > 0.0, "{load:#}");
     assert!(number(&load["relay-cpu-us-per-packet"]) > 0.0);
+
+    for part in ["flows", "load"] {
+        let rows = found["capture"][part].as_array().unwrap();
+        assert!(rows.iter().any(|row| row["recorded"] == true) && rows.iter().any(|row| row["recorded"] == false));
+        for row in rows {
+            let unrecorded = number(&row["unrecorded"]);
+            assert!((0.0..1.0).contains(&unrecorded), "something is in the files: {row:#}");
+            assert!(row["recorded"] == true || unrecorded == 0.0, "{row:#}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use link::{Delivery, Loss, Network, PortId, Profile, To, Within};
-use machine::{Seed, Time};
+use machine::{Seed, Span, Time};
 
 use super::capture::{Capture, Remark, Unusual};
 use super::corrupt::corrupt;
@@ -28,7 +28,7 @@ pub(super) struct Domain {
     pub(super) neighbours: Neighbours,
     /// Behind which are all others.
     pub(super) uplink: Option<PortId>,
-    pub(super) pairs: Vec<(usize, bool)>,
+    pub(super) pairs: Vec<Pair>,
     pub(super) first_slot: usize,
     pub(super) is_recorded: bool,
 }
@@ -42,6 +42,14 @@ pub(super) struct Port {
     /// Whether trains from here pass whole: no half on any way from here would show it, and nobody records them.
     pub(super) passes_trains: bool,
     pub(super) refusals: PortRefusals,
+}
+
+/// What one port's packets meet in addition on their way to another.
+#[derive(Debug)]
+pub(super) struct Pair {
+    from: usize,
+    passes_trains: bool,
+    pub(super) shortest_way: Span,
 }
 
 /// A packet in the model.
@@ -76,7 +84,12 @@ impl Domain {
         for pair in &config.pairs {
             network.set_pair(ids[pair.from], ids[pair.to], &pair.half);
         }
-        let pairs = config.pairs.iter().map(|pair| (pair.from, pair.half.allows_offload())).collect();
+        let pairs = config.pairs.iter().map(|pair| Pair {
+            from: pair.from,
+            passes_trains: pair.half.allows_offload(),
+            shortest_way: pair.half.shortest_way(),
+        });
+        let pairs = pairs.collect();
         if is_recorded {
             network.keep_losses();
         }
@@ -118,7 +131,7 @@ impl Domain {
         let showing_down = self.ports.iter().filter(|port| !port.profile.down.allows_offload()).count();
         for (index, port) in self.ports.iter_mut().enumerate() {
             let others_showing = showing_down - usize::from(!port.profile.down.allows_offload());
-            let pairs_pass = self.pairs.iter().all(|(from, passes)| *from != index || *passes);
+            let pairs_pass = self.pairs.iter().all(|pair| pair.from != index || pair.passes_trains);
             let is_seen = self.is_recorded || !port.profile.up.allows_offload() || others_showing > 0 || !pairs_pass;
             port.passes_trains = !is_seen;
         }

@@ -19,7 +19,7 @@ pub(super) struct Switch {
     /// (interface, domain, port), sorted by interface.
     interfaces: Vec<(u32, usize, PortId)>,
     shelf: Rc<Shelf>,
-    shortest_way: Span,
+    shortest_loop: Span,
     capture: Option<Capture>,
 }
 
@@ -45,9 +45,9 @@ impl Switch {
             domains.push(domain);
         }
         interfaces.sort_unstable_by_key(|(ifindex, ..)| *ifindex);
-        let shortest_way = shortest_way(&domains);
+        let shortest_loop = shortest_loop(&domains);
         let shelf = Shelf::new(config.memory.as_bytes() as usize);
-        Switch { domains, interfaces, shelf, shortest_way, capture }
+        Switch { domains, interfaces, shelf, shortest_loop, capture }
     }
 
     /// A packet (`virtio_net_hdr` and frame) has arrived from a node. Returns the relay's own answer, if it has one: the
@@ -117,9 +117,9 @@ impl Switch {
         self.domains.iter().filter_map(|domain| domain.network.deadline()).min()
     }
 
-    /// The least time that any packet takes from its arrival to its deadline.
-    pub(super) fn shortest_way(&self) -> Span {
-        self.shortest_way
+    /// The least time through a port and back, or over a pair, of those that delay anything; zero if none does.
+    pub(super) fn shortest_loop(&self) -> Span {
+        self.shortest_loop
     }
 
     pub(super) fn change(&mut self, now: Time, change: &Change) {
@@ -140,7 +140,7 @@ impl Switch {
         domain.network.set_profile(now, id, &profile);
         domain.ports[port.port].profile = profile;
         domain.judge_trains();
-        self.shortest_way = shortest_way(&self.domains);
+        self.shortest_loop = shortest_loop(&self.domains);
     }
 
     fn partition(&mut self, now: Time, key: PartitionKey, lists: &[Vec<RelayPort>]) {
@@ -186,13 +186,11 @@ impl Switch {
     }
 }
 
-fn shortest_way(domains: &[Domain]) -> Span {
-    let ways = domains.iter().filter_map(|domain| {
-        let up = domain.ports.iter().map(|port| port.profile.up.shortest_way()).min()?;
-        let down = domain.ports.iter().map(|port| port.profile.down.shortest_way()).min()?;
-        Some(up + down)
-    });
-    ways.min().unwrap_or(Span::ZERO)
+fn shortest_loop(domains: &[Domain]) -> Span {
+    let ports = domains.iter().flat_map(|domain| &domain.ports);
+    let loops = ports.map(|port| port.profile.up.shortest_way() + port.profile.down.shortest_way());
+    let pairs = domains.iter().flat_map(|domain| &domain.pairs).map(|pair| pair.shortest_way);
+    loops.chain(pairs).filter(|span| !span.is_zero()).min().unwrap_or(Span::ZERO)
 }
 
 #[cfg(test)]
@@ -203,7 +201,7 @@ mod tests {
     use super::*;
     use crate::relay::ethernet::Mac;
     use crate::relay::segment::VNET;
-    use crate::relay::{NetworkConfig, PortConfig};
+    use crate::relay::{NetworkConfig, PairConfig, PortConfig};
 
     const MACS: [Mac; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 
@@ -295,6 +293,28 @@ mod tests {
         question[VNET + 6..VNET + 12].copy_from_slice(&other);
         assert_eq!(switch.receive(Time::ZERO, 11, &question, || None).map(|(slot, _)| slot), Some(0));
         assert_eq!(slots(&mut switch), [0usize; 0]);
+    }
+
+    #[test]
+    fn the_shortest_loop_is_that_of_what_delays_anything() {
+        let mut config = config();
+        config.networks.truncate(1);
+        let mut switch = Switch::new(&config, None);
+        assert_eq!(switch.shortest_loop(), Span::from_millis(1), "through one direction of each port");
+        let mut set = |port: usize, up: u64, down: u64| {
+            let half = |count| HalfLink { delay: Span::from_millis(count), ..HalfLink::default() };
+            let profile = Profile { up: half(up), down: half(down) };
+            switch.set_profile(Time::ZERO, RelayPort { network: 0, port }, profile);
+            switch.shortest_loop()
+        };
+        assert_eq!(set(0, 3, 4), Span::from_millis(1), "the other port's");
+        assert_eq!(set(1, 0, 0), Span::from_millis(7), "what delays nothing does not count");
+        assert_eq!(set(0, 0, 0), Span::ZERO);
+        let half = HalfLink { delay: Span::from_millis(2), ..HalfLink::default() };
+        config.networks[0].pairs.push(PairConfig { from: 0, to: 1, half });
+        config.networks[0].ports[0].profile.up.delay = Span::from_millis(9);
+        config.networks[0].ports[1].profile.up.delay = Span::from_millis(9);
+        assert_eq!(Switch::new(&config, None).shortest_loop(), Span::from_millis(2), "a pair's own");
     }
 
     #[test]

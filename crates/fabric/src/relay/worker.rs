@@ -1,7 +1,7 @@
 //! The relay's thread: take in what arrived, send what is due, sleep until the next deadline.
 #![allow(unsafe_code, reason = "ppoll with nanoseconds, timer slack and scheduling are raw system calls")]
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{self, SyncSender, TryRecvError};
 
 use machine::{Span, Time};
@@ -36,7 +36,8 @@ const COLLECT: usize = 256;
 /// The most that packets wait for each other, …
 const MOST_WAITING: Span = Span::from_micros(50);
 
-/// … and of which share of the shortest way's delay that is at most one part.
+/// … and of which share of the shortest delay there and back that is at most one part. Most links delay one direction more than
+/// the other, or only one; what comes back then waits as long as a network card would have it wait.
 const WAITING_SHARE: u64 = 10;
 
 /// The state of the thread.
@@ -265,7 +266,7 @@ impl Worker {
             return;
         }
         let before = std::mem::replace(&mut self.last_work, began);
-        let patience = (self.switch.shortest_way() / WAITING_SHARE).min(MOST_WAITING);
+        let patience = (self.switch.shortest_loop() / WAITING_SHARE).min(MOST_WAITING);
         if began.since(before) > patience * 2 {
             return;
         }
@@ -285,27 +286,37 @@ impl Worker {
 
     /// Waits for a command at most so long, and for frames if `listens`.
     fn wait(&self, timeout: Option<Span>, listens: bool) {
-        let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut watched = [watch(self.wake.as_raw_fd()), watch(-1), watch(-1)]; // -1 is ignored
-        for (entry, readable) in watched[1..].iter_mut().zip(self.receiver.readable().filter(|_| listens)) {
-            entry.fd = readable.as_raw_fd();
+        let mut frames = [-1; 2];
+        for (entry, readable) in frames.iter_mut().zip(self.receiver.readable()) {
+            *entry = readable.as_raw_fd();
         }
-        let timeout = timeout.map(|span| libc::timespec {
-            tv_sec: (span.as_nanos() / 1_000_000_000) as libc::time_t,
-            tv_nsec: (span.as_nanos() % 1_000_000_000) as libc::c_long,
-        });
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the array and the timeout are valid for the call; no signal mask is given.
-        unsafe { libc::ppoll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, timeout, std::ptr::null()) };
-        if watched[0].revents != 0 {
-            let mut count = 0u64;
-            // SAFETY: `count` is valid for writing the 8 bytes of an eventfd, which does not block.
-            unsafe { libc::read(self.wake.as_raw_fd(), (&raw mut count).cast(), 8) };
-        }
-        if watched[2].revents != 0 {
+        if wait_for(&self.wake, listens.then_some(frames), timeout) {
             self.receiver.clear();
         }
     }
+}
+
+/// Waits for the signal of a command at most so long, and for `frames` if they are given; whether the second of those has
+/// become readable. A descriptor of -1 is ignored.
+fn wait_for(wake: &OwnedFd, frames: Option<[RawFd; 2]>, timeout: Option<Span>) -> bool {
+    let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let [first, second] = frames.unwrap_or([-1; 2]);
+    let mut watched = [watch(wake.as_raw_fd()), watch(first), watch(second)];
+    let timeout = timeout.map(|span| libc::timespec {
+        tv_sec: (span.as_nanos() / 1_000_000_000) as libc::time_t,
+        tv_nsec: (span.as_nanos() % 1_000_000_000) as libc::c_long,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the array and the timeout are valid for the call; no signal mask is given.
+    unsafe { libc::ppoll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, timeout, std::ptr::null()) };
+    // Who only waits for more arrivals leaves a command's signal for the sleep after it, which must not begin before that
+    // command was carried out.
+    if watched[0].revents != 0 && frames.is_some() {
+        let mut count = 0u64;
+        // SAFETY: `count` is valid for writing the 8 bytes of an eventfd, which does not block.
+        unsafe { libc::read(wake.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+    watched[2].revents != 0
 }
 
 fn outboxes(config: &RelayConfig) -> Vec<Outbox> {
@@ -345,5 +356,28 @@ fn favour_this_thread() {
         if libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) != 0 {
             libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, -10);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_ends_the_gathering_ends_the_sleep_after_it_too() {
+        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).expect("eventfds are to be had");
+        wake.write(1).expect("its counter is far from its end");
+        let wake: OwnedFd = wake.into();
+        let is_set = || {
+            let mut watched = libc::pollfd { fd: wake.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one structure, valid for the call.
+            unsafe { libc::poll(&raw mut watched, 1, 0) == 1 }
+        };
+        wait_for(&wake, None, None);
+        assert!(is_set(), "the sleep that follows would not see it");
+        wait_for(&wake, Some([-1; 2]), None);
+        assert!(!is_set(), "or the relay would never sleep again");
     }
 }

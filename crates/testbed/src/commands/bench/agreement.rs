@@ -54,7 +54,7 @@ pub(super) fn measure(shaper: &str, seeds: u32, only: &[String]) -> anyhow::Resu
     for attempt in 1..=MOST_ATTEMPTS {
         for batch in batches(&left) {
             let text = topology(batch.iter().map(|(row, _)| row), shaper, SEED);
-            let found = lab::measure(&text, |lab| measure_batch(lab, batch, attempt))?;
+            let found = lab::measure(&text, None, |lab| measure_batch(lab, batch, attempt))?;
             measured.extend(found.as_object().into_iter().flatten().map(|(name, row)| (name.clone(), row.clone())));
         }
         left.retain(|(row, _)| {

@@ -24,7 +24,7 @@ pub(super) fn measure(shaper: &str, changes: u32) -> anyhow::Result<Value> {
         "name: changes\nseed: 1\nshaper: {shaper}\nnetworks: {{ net: {{ subnet: 10.77.0.0/24 }} }}\nnodes:\n  left: \
          {{ run: [\"true\"], link: {{ up: {{ delay: {FIRST} }} }} }}\n  right: {{ run: [\"true\"] }}\n"
     );
-    lab::measure(&text, |lab| change(lab, changes))
+    lab::measure(&text, None, |lab| change(lab, changes))
 }
 
 fn change(lab: &mut Lab, changes: u32) -> anyhow::Result<Value> {

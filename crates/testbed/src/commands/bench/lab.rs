@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use event::Verdict;
@@ -11,7 +12,7 @@ use fabric::sandbox::Sandbox;
 use fabric::{Extras, Fabric, spawner};
 use machine::{Seed, Time};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use topology::plan::{Interface, NodeId};
 use topology::{NetemSupport, Overrides, Plan, Source};
@@ -51,9 +52,10 @@ pub(super) struct Relayed {
 pub(super) struct Interrupted;
 
 /// Builds the links of a topology, measures, and takes them down again. The measuring happens in a process of its own, which
-/// leaves nothing but the result.
+/// leaves nothing but the result, and what the relay has recorded in the folder for captures, if there is one.
 pub(super) fn measure(
     text: &str,
+    captures: Option<&Path>,
     measure: impl FnOnce(&mut Lab) -> anyhow::Result<Value> + Send,
 ) -> anyhow::Result<Value> {
     let overrides = Overrides { netem: NetemSupport::Seeded, ..Overrides::new(Seed::new(1)) };
@@ -62,8 +64,9 @@ pub(super) fn measure(
     fabric::preflight::require(&plan)?;
     let result = memfd_create("bench", MFdFlags::MFD_CLOEXEC).context("no memory for the result")?;
     let mut result = File::from(result);
+    let captures = captures.map(Path::to_path_buf);
     let mut write = result.try_clone().context("no memory for the result")?;
-    let code = fabric::sandbox::run(move |sandbox| match inside(sandbox, plan, measure) {
+    let code = fabric::sandbox::run(move |sandbox| match inside(sandbox, plan, captures, measure) {
         Ok(value) => u8::from(write.write_all(value.to_string().as_bytes()).is_err()),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -84,6 +87,7 @@ pub(super) fn measure(
 fn inside(
     sandbox: Sandbox,
     plan: Plan,
+    captures: Option<PathBuf>,
     measure: impl FnOnce(&mut Lab) -> anyhow::Result<Value>,
 ) -> anyhow::Result<Value> {
     let spawner = spawner::start(&sandbox, 1, ends::node_main)?;
@@ -96,15 +100,21 @@ fn inside(
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, Extras::default()))?;
+    let mut fabric = runtime.block_on(fabric::raise(&plan, spawner, Extras { captures, probes: false }))?;
     let mut ends = Vec::new();
     for node in fabric.take_nodes() {
         let reader = node.control.try_clone().context("no way to an end")?;
         ends.push((node.control, BufReader::new(reader)));
     }
     let mut lab = Lab { plan, fabric, ends, runtime };
-    let value = measure(&mut lab)?;
+    let mut value = measure(&mut lab)?;
     let Lab { fabric, runtime, .. } = lab;
+    if let Some(recorded) = runtime.block_on(fabric.end_capture())? {
+        if let Some(why) = recorded.failed {
+            anyhow::bail!("packets cannot be recorded: {why}");
+        }
+        value["recording"] = json!({ "written": recorded.recorded, "missing": recorded.unrecorded });
+    }
     runtime.block_on(fabric.lower())?;
     Ok(value)
 }

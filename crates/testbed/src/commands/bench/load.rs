@@ -1,6 +1,7 @@
 //! Many shaped links that all carry traffic: how late packets are, beside a bare timer.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use fabric::clock;
 use link::{Fate, HalfLink, Lane, WireSize};
@@ -18,8 +19,9 @@ const DELAY: Span = Span::from_millis(10);
 /// A full frame.
 const BYTES: u32 = 1514;
 
-/// So many links carry 10 Mbit/s each. Two are on a network, one for each way.
-pub(super) fn measure(shaper: &str, links: u32, time: Span) -> anyhow::Result<Value> {
+/// So many links carry 10 Mbit/s each. Two are on a network, one for each way. The relay records them in this folder, if there
+/// is one.
+pub(super) fn measure(shaper: &str, links: u32, time: Span, captures: Option<&Path>) -> anyhow::Result<Value> {
     let (mut networks, mut interfaces) = (String::new(), String::new());
     for number in 0..links.div_ceil(2) {
         let _ = writeln!(networks, "  n{number}: {{ subnet: 10.77.{number}.0/24 }}");
@@ -29,7 +31,7 @@ pub(super) fn measure(shaper: &str, links: u32, time: Span) -> anyhow::Result<Va
     let text = format!(
         "name: load\nseed: 1\nshaper: {shaper}\nnetworks:\n{networks}nodes:\n  left:\n    {node}  right:\n    {node}"
     );
-    lab::measure(&text, |lab| carry(lab, links, time))
+    lab::measure(&text, captures, |lab| carry(lab, links, time))
 }
 
 fn carry(lab: &mut Lab, links: u32, time: Span) -> anyhow::Result<Value> {

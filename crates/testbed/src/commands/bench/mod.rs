@@ -4,6 +4,7 @@
 //! * [`throughput`]: TCP over bridge, relay and netem.
 //! * [`changes`]: links that change while packets pass.
 //! * [`load`]: many links at once.
+//! * [`capture`]: what recording every packet costs.
 //! * [`table`]: the results for people.
 //! * [`lab`]: two nodes and the links between them; [`ends`], [`packet`], [`protocol`]: what runs in the nodes;
 //!   [`timer`]: waiting, and how late this machine is at that.
@@ -11,6 +12,7 @@
 //! Each measurement has a sandbox of its own, so what is measured first leaves nothing behind for what comes later.
 
 mod agreement;
+mod capture;
 mod changes;
 mod ends;
 mod lab;
@@ -29,6 +31,9 @@ use topology::NetemSupport;
 
 use crate::cli::{BenchPart, BenchShaper, Format, LinkBenchArguments};
 use crate::status::{BadInput, Status};
+
+/// Each writes a gigabyte or two, and takes its time for that.
+const MOST_RECORDINGS: u32 = 3;
 
 pub(crate) fn link(arguments: &LinkBenchArguments) -> anyhow::Result<Status> {
     let known: Vec<&str> = sim::agreement::rows().iter().map(|row| row.name).collect();
@@ -79,8 +84,13 @@ fn measure(arguments: &LinkBenchArguments) -> anyhow::Result<Value> {
         results.insert("changes".to_owned(), per_shaper(&|shaper| changes::measure(shaper, arguments.changes))?);
     }
     if wanted(BenchPart::Load) {
-        let found = per_shaper(&|shaper| load::measure(shaper, arguments.links, time))?;
+        let found = per_shaper(&|shaper| load::measure(shaper, arguments.links, time, None))?;
         results.insert("load".to_owned(), found);
+    }
+    // What netem carries is not recorded.
+    if wanted(BenchPart::Capture) && asked("relay") {
+        let rounds = arguments.rounds.min(MOST_RECORDINGS);
+        results.insert("capture".to_owned(), capture::measure(time, rounds, arguments.links)?);
     }
     Ok(Value::Object(results))
 }

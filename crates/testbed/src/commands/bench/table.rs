@@ -51,6 +51,9 @@ pub(super) fn of(results: &Value) -> String {
                 writeln!(text, "  the relay takes {} us of CPU a packet", number(&found["relay-cpu-us-per-packet"], 2));
         }
     }
+    if let Some(found) = results["capture"].as_object() {
+        capture(&mut text, &found["flows"], &found["load"]);
+    }
     text
 }
 
@@ -96,6 +99,29 @@ fn throughput(text: &mut String, rows: &[Value]) {
         ]);
     }
     aligned(text, &table);
+}
+
+fn capture(text: &mut String, flows: &Value, loads: &Value) {
+    let recorded = |row: &Value| {
+        let share = number(&(row["unrecorded"].as_f64().unwrap_or_default() * 100.0).into(), 1);
+        if row["recorded"] == true { format!("recorded, but for {share} %") } else { "not recorded".to_owned() }
+    };
+    let _ = writeln!(text, "\nrelay, recording every packet: one TCP flow");
+    let mut table = vec![["over", "Gbit/s", "us of CPU a packet", ""].map(str::to_owned).to_vec()];
+    for row in flows.as_array().into_iter().flatten() {
+        table.push(vec![
+            words(&row["over"]),
+            number(&row["gbit-per-second"], 2),
+            number(&row["cpu-us-per-packet"], 2),
+            recorded(row),
+        ]);
+    }
+    aligned(text, &table);
+    let _ = writeln!(text, "relay, recording every packet: many links, packets late by ms");
+    for row in loads.as_array().into_iter().flatten() {
+        let (late, cpu) = (quantiles(&row["delay-error-ms"]), number(&row["relay-cpu-us-per-packet"], 2));
+        let _ = writeln!(text, "  {late}  the relay takes {cpu} us of CPU a packet  {}", recorded(row));
+    }
 }
 
 fn quantiles(value: &Value) -> String {

@@ -1,6 +1,7 @@
 //! One TCP flow over the kernel's bridge, the relay and netem, in turn.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use fabric::clock;
 use machine::Span;
@@ -12,8 +13,8 @@ use super::timer::wait_until;
 
 /// What carries the flow, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Carrier {
-    name: &'static str,
+pub(super) struct Carrier {
+    pub(super) name: &'static str,
     shaper: &'static str,
     /// Of the sender.
     up: &'static str,
@@ -22,10 +23,11 @@ struct Carrier {
 const BRIDGE: Carrier = Carrier { name: "bridge", shaper: "auto", up: "" };
 const NETEM: Carrier = Carrier { name: "netem", shaper: "netem", up: "delay: 10ms" };
 /// A train of packets passes whole where nobody could tell; a jitter (of a nanosecond) has the relay cut each into packets.
-const RELAYS: [Carrier; 2] = [
-    Carrier { name: "relay", shaper: "relay", up: "delay: 10ms" },
-    Carrier { name: "relay, packet by packet", shaper: "relay", up: "delay: 10ms, jitter: 1ns" },
-];
+pub(super) const WHOLE: Carrier = Carrier { name: "relay", shaper: "relay", up: "delay: 10ms" };
+pub(super) const CUT: Carrier =
+    Carrier { name: "relay, packet by packet", shaper: "relay", up: "delay: 10ms, jitter: 1ns" };
+/// The bridge has no delay, and nothing under way: so has this. 10 ms of a fast flow are more than caches hold.
+const AT_ONCE: Carrier = Carrier { name: "relay, no delay", shaper: "relay", up: "" };
 
 /// Until windows are open.
 const WARM_UP: Span = Span::from_millis(700);
@@ -35,16 +37,15 @@ const PAYLOAD: f64 = 1448.0;
 
 pub(super) fn measure(time: Span, rounds: u32, shapers: &[&str]) -> anyhow::Result<Value> {
     let mut carriers = vec![BRIDGE];
-    carriers.extend(RELAYS.into_iter().chain([NETEM]).filter(|carrier| shapers.contains(&carrier.shaper)));
+    carriers.extend([AT_ONCE, WHOLE, CUT, NETEM].into_iter().filter(|carrier| shapers.contains(&carrier.shaper)));
     let mut rows = Vec::new();
     for offload in [true, false] {
         // Without trains there is nothing to cut.
-        let carriers: Vec<Carrier> =
-            carriers.iter().copied().filter(|carrier| offload || *carrier != RELAYS[1]).collect();
+        let carriers: Vec<Carrier> = carriers.iter().copied().filter(|carrier| offload || *carrier != CUT).collect();
         let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); carriers.len()];
         for _ in 0..rounds {
             for (carrier, found) in carriers.iter().zip(&mut found) {
-                let value = lab::measure(&carrier.topology(), |lab| flow(lab, offload, time))?;
+                let value = once(carrier, offload, time, None)?;
                 let number = |name: &str| value[name].as_f64().unwrap_or_default();
                 found.push((number("gbit-per-second"), number("cpu-us-per-packet")));
             }
@@ -64,6 +65,11 @@ pub(super) fn measure(time: Span, rounds: u32, shapers: &[&str]) -> anyhow::Resu
         }
     }
     Ok(rows.into())
+}
+
+/// One flow; the relay records it in this folder, if there is one.
+pub(super) fn once(carrier: &Carrier, offload: bool, time: Span, captures: Option<&Path>) -> anyhow::Result<Value> {
+    lab::measure(&carrier.topology(), captures, |lab| flow(lab, offload, time))
 }
 
 impl Carrier {
@@ -109,7 +115,7 @@ fn meter(lab: &mut Lab) -> anyhow::Result<[u64; 3]> {
 }
 
 /// The one in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
