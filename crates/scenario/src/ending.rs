@@ -25,7 +25,8 @@ impl Scenario {
         let over = if awaited.peek().is_some() {
             awaited.all(|node| self.has_ended_for_good(node))
         } else {
-            self.nodes.iter().all(|node| node.ready || !node.is_alive())
+            // What a fault is ending has not ended yet, though the fault has fired.
+            self.nodes.iter().all(|node| (node.ready || !node.is_alive()) && !node.is_being_ended())
                 && self.schedule.is_over(&self.plan)
                 && self.everything_awaited_was_printed()
         };

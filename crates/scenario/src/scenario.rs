@@ -125,7 +125,7 @@ impl Scenario {
         let plan = &self.plan;
         let program = |program: &Program| match program {
             Program::Role(role) => role.name().to_owned(),
-            Program::Run(words) => words.first().cloned().unwrap_or_default(),
+            Program::Run { words, .. } => words.first().cloned().unwrap_or_default(),
         };
         let nodes = plan.nodes().iter().map(|node| NodeInfo {
             name: node.name.clone(),
@@ -204,9 +204,12 @@ impl Scenario {
                 self.timers.set(Why::Fire(entry), now + after);
             }
         }
-        // Progress that was made while others were still starting counts from here on.
+        // Progress that was made, and lines that were printed, while others were still starting count from here on.
         for node in self.plan.node_ids() {
             self.fire_by_progress(now, node);
+        }
+        for entry in self.schedule.fired_by_early_lines() {
+            self.fire(now, entry);
         }
     }
 
@@ -310,7 +313,9 @@ impl Scenario {
             let node = self.name(node);
             self.record(now, Event::OutputMatched { node, pattern, line: line.to_owned() });
         }
-        if self.started.is_some() && self.stage == Stage::Running {
+        if self.started.is_none() {
+            self.schedule.note_early_line(node, line);
+        } else if self.stage == Stage::Running {
             for entry in self.schedule.fired_by_line(node, line) {
                 self.fire(now, entry);
             }

@@ -16,6 +16,8 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 struct Entry {
     when: Condition,
+    /// What it waits for was printed while other nodes were still starting.
+    came_early: bool,
     fired: Option<Time>,
     failed: bool,
     undone: bool,
@@ -42,6 +44,7 @@ impl Schedule {
                     Regex::new(pattern).expect("a plan's patterns were compiled by its resolver"),
                 ),
             },
+            came_early: false,
             fired: None,
             failed: false,
             undone: event.lasts.is_none(),
@@ -66,6 +69,19 @@ impl Schedule {
     /// The entries that a line of output of `node` makes fire.
     pub(crate) fn fired_by_line(&self, node: NodeId, line: &str) -> Vec<usize> {
         self.due(|when| matches!(when, Condition::Prints(of, pattern) if *of == node && pattern.is_match(line)))
+    }
+
+    /// Remembers a line of output of `node` that came before anything may fire.
+    pub(crate) fn note_early_line(&mut self, node: NodeId, line: &str) {
+        for entry in self.fired_by_line(node, line) {
+            self.entries[entry].came_early = true;
+        }
+    }
+
+    /// The entries that were waited for by such lines.
+    pub(crate) fn fired_by_early_lines(&self) -> Vec<usize> {
+        let waiting = self.entries.iter().enumerate().filter(|(_, entry)| entry.came_early && entry.fired.is_none());
+        waiting.map(|(index, _)| index).collect()
     }
 
     fn due(&self, holds: impl Fn(&Condition) -> bool) -> Vec<usize> {

@@ -324,6 +324,17 @@ fn lines_make_ready_and_fire_and_are_expected() {
 }
 
 #[test]
+fn a_line_that_is_printed_while_others_still_start_fires_when_they_have() {
+    let text = "name: t\nseed: 1\nnodes:\n  a: { run: [x], ready: { log: /^up/ } }\n  b: { run: [y], after: [a] }\nevents: [{ when: \"a prints /now/\", kill: b }]\nexpect:\n  b: { state: killed }\n";
+    let mut engine = Engine::new(text);
+    engine.prints("a", "now");
+    assert_eq!(engine.commands(), ["start a"], "b cannot be killed before it was started");
+    engine.prints("a", "up");
+    assert_eq!(engine.commands()[1..3], ["start b", "kill b"]);
+    assert_eq!(engine.verdict, Some(Verdict::Pass), "{:?}", engine.causes);
+}
+
+#[test]
 fn an_interrupted_run_stops_its_programs_and_checks_nothing() {
     let mut engine = set("expect: { client: { exit: 0 } }\n");
     let from = engine.commands.len();
@@ -331,6 +342,13 @@ fn an_interrupted_run_stops_its_programs_and_checks_nothing() {
     assert_eq!(engine.since(from), ["stop server-1", "stop server-2", "stop client"]);
     assert_eq!(engine.verdict, Some(Verdict::Interrupted));
     assert!(!engine.log.iter().any(|event| matches!(event, Event::ExpectationChecked { .. })));
+}
+
+#[test]
+fn a_kill_that_is_the_last_to_happen_is_waited_for() {
+    let mut engine = set("events: [{ at: 1s, kill: server-1 }]\nexpect: { server-1: { state: killed } }\n");
+    engine.pass(Span::from_secs(2));
+    assert_eq!(engine.verdict, Some(Verdict::Pass), "{:?}", engine.causes);
 }
 
 #[test]
