@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "setting a signal's action between fork and exec has no safe form")]
 
 pub(crate) mod agreement;
+pub(crate) mod daemon;
 pub(crate) mod fates;
 pub(crate) mod pcapng;
 pub(crate) mod ping;

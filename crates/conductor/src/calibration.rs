@@ -8,7 +8,7 @@ use machine::Span;
 use scenario::Calibration;
 use topology::Plan;
 
-use crate::netns::in_full;
+use crate::engine::in_full;
 
 /// Measures the links of `plan`.
 pub(crate) async fn calibrate(fabric: &mut Fabric, plan: &Plan, depth: Depth) -> Calibration {

@@ -104,6 +104,11 @@ impl SharedFiles {
         Ok(files)
     }
 
+    /// Where all of them are; absolute.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     /// Where a file is; absolute.
     pub fn path(&self, file: FileId) -> &Path {
         &self.paths[file.index()]

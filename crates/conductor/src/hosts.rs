@@ -11,6 +11,9 @@ use topology::plan::NodeId;
 /// What is in all of them.
 const LOCAL: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
+/// The file with the [`common`] names: no node is called so.
+const COMMON: &str = "_common";
+
 /// The names as every node sees them where no node has a choice: a node's name stands for its first address,
 /// `<node>.<network>` for the one on that network.
 pub fn common(plan: &Plan) -> String {
@@ -60,6 +63,18 @@ pub fn write(plan: &Plan, folder: &Path) -> io::Result<Vec<Option<PathBuf>>> {
             Ok(path)
         })
         .collect()
+}
+
+/// As [`write()`], with a file for every node.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_all(plan: &Plan, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let own = write(plan, folder)?;
+    std::fs::create_dir_all(folder)?;
+    let shared = folder.join(COMMON);
+    std::fs::write(&shared, common(plan))?;
+    Ok(own.into_iter().map(|own| own.unwrap_or_else(|| shared.clone())).collect())
 }
 
 /// `first` says which of a node's interfaces its name stands for.

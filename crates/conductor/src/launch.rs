@@ -27,11 +27,17 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Variables of the caller's that programs get all the same.
 const INHERITED: [&str; 4] = ["PATH", "LANG", "TZ", "RUST_LOG"];
 
-/// What to start in `node`.
-pub fn launch(plan: &Plan, node: NodeId, files: &SharedFiles, disk: &Path) -> Launch {
+/// What to start in `node`. `image` is the environment that the node's image brings along, if it has one of its own.
+pub fn launch(
+    plan: &Plan,
+    node: NodeId,
+    files: &SharedFiles,
+    disk: &Path,
+    image: Option<&BTreeMap<String, String>>,
+) -> Launch {
     let planned = plan.node(node);
     let argv = match &planned.program {
-        Program::Run(words) => words.clone(),
+        Program::Run { words, .. } => words.clone(),
         Program::Role(role) => {
             let mut argv = vec![SELF.to_owned(), "role".to_owned(), role.name().to_owned()];
             argv.extend(role_arguments(plan, node, role, files));
@@ -39,7 +45,9 @@ pub fn launch(plan: &Plan, node: NodeId, files: &SharedFiles, disk: &Path) -> La
         }
     };
     let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
-    for name in INHERITED {
+    env.extend(image.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+    // Where programs are is the image's to say, if there is one.
+    for name in INHERITED.into_iter().filter(|name| image.is_none() || *name != "PATH") {
         if let Some(value) = std::env::var_os(name).map(OsString::into_string).and_then(Result::ok) {
             env.insert(name.to_owned(), value);
         }

@@ -3,7 +3,8 @@
 //! * [`mod@run`]: one run, from an empty run directory to the verdict.
 //! * [`directory`]: the run directory and its log.
 //! * [`files`]: the files that nodes share, and whether an output equals one.
-//! * [`netns`]: the engine on network namespaces: fabric and node inits as one thing to command.
+//! * [`engine`]: fabric and node inits as one thing to command, wherever the nodes live.
+//! * [`containers`]: nodes as containers: what each is made of, and their inits as they arrive.
 //! * [`hosts`]: names: what each node's `/etc/hosts` says of the others.
 //! * [`launch`]: what is started in a node, in which environment.
 //! * `calibration`: links measured before the first node starts, in the words of the log.
@@ -11,14 +12,15 @@
 //! * [`lag`]: how late this machine's timers are, and when that makes a result worthless.
 
 mod calibration;
+pub mod containers;
 pub mod directory;
+pub mod engine;
 pub mod files;
 pub mod hosts;
 pub mod lag;
 pub mod launch;
-pub mod netns;
 mod recording;
 pub mod run;
 
 pub use directory::RunDirectory;
-pub use run::{Options, RunError, run};
+pub use run::{Ground, Options, RunError, run};

@@ -1,11 +1,12 @@
 //! One run, from an empty run directory to the verdict.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event::{Event, Record, Verdict};
+use fabric::Births;
 use fabric::spawner::Spawner;
 use link::calibration::Depth;
 use machine::{Machine, Span, Time};
@@ -16,10 +17,13 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use topology::Plan;
 
+use crate::containers::{ContainerError, Containers};
 use crate::directory::{DirectoryError, Log, RunDirectory};
+use crate::engine::{Engine, EngineError, Places};
 use crate::files::{self, FileError, SharedFiles};
+use crate::hosts;
 use crate::lag::Probe;
-use crate::netns::{EngineError, Netns};
+use crate::launch::launch;
 
 /// What a run needs to know beside its plan.
 pub struct Options {
@@ -47,6 +51,12 @@ pub enum RunError {
     /// The engine could not build the plan, or broke.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Containers could not be made.
+    #[error(transparent)]
+    Containers(#[from] ContainerError),
+    /// The nodes' names could not be written.
+    #[error("failed to write the nodes' names into the run directory")]
+    Hosts(#[source] std::io::Error),
     /// This process could not be set up.
     #[error("failed to {action}")]
     Setup {
@@ -66,11 +76,20 @@ const LONGEST_DEATH: Span = Span::from_secs(5);
 /// Messages from nodes that wait to be handled. When it is full, nodes wait to be heard.
 const INBOX: usize = 4096;
 
-/// Runs `plan` on namespaces that `spawner` makes.
+/// Where nodes live.
+#[derive(Debug)]
+pub enum Ground {
+    /// In namespaces that are made for them.
+    Namespaces(Spawner),
+    /// In containers of this machine's Docker daemon.
+    Docker,
+}
+
+/// Runs `plan` on `ground`.
 ///
 /// # Errors
 /// When there can be no verdict because the run could not be built. Whatever was built is gone when this returns.
-pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdict, RunError> {
+pub async fn run(plan: Plan, ground: Ground, options: Options) -> Result<Verdict, RunError> {
     let Options { directory, about, signals, calibrate, observe } = options;
     let mut signals = Signals::listen(signals)?;
     let probe = Probe::start().map_err(|source| RunError::Setup { action: "start the lag probe", source })?;
@@ -98,14 +117,84 @@ pub async fn run(plan: Plan, spawner: Spawner, options: Options) -> Result<Verdi
     };
     let (inbox, messages) = mpsc::channel(INBOX);
     let before = fabric::clock::now();
-    let engine = Netns::raise(&plan, spawner, &files, directory.path(), inbox.clone(), calibrate).await?;
-    let raising_took = fabric::clock::now().since(before);
     let run_path = directory.path().to_owned();
-    let mut conductor = Conductor { scenario, engine, probe, files, run_path, inbox, messages, first_signal: None };
-    let verdict = conductor.conduct(&mut journal, &mut signals, raising_took).await;
-    conductor.engine.lower().await;
+    let mut containers = None;
+    let settled = match ground {
+        Ground::Namespaces(spawner) => settle_namespaces(&plan, spawner, &files, &run_path).map(Some),
+        Ground::Docker => match Containers::connect(&run_path).await {
+            Err(error) => Err(error.into()),
+            Ok(made) => {
+                let containers = containers.insert(made);
+                settle_containers(&plan, containers, &files, calibrate.is_some(), &mut signals).await
+            }
+        },
+    };
+    let raised = match settled {
+        Ok(Some((births, places))) => {
+            let raised = Engine::raise(&plan, births, places, &run_path, inbox.clone(), calibrate).await;
+            raised.map(Some).map_err(RunError::from)
+        }
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let verdict = match raised {
+        Ok(Some(engine)) => {
+            let raising_took = fabric::clock::now().since(before);
+            let mut conductor =
+                Conductor { scenario, engine, probe, files, run_path, inbox, messages, first_signal: None };
+            let verdict = conductor.conduct(&mut journal, &mut signals, raising_took).await;
+            conductor.engine.lower().await;
+            verdict
+        }
+        Ok(None) => {
+            let cause = "interrupted while containers were being made: no node was started".to_owned();
+            journal.end_interrupted(cause, Span::ZERO)
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(containers) = containers {
+        containers.end().await;
+    }
     directory.remove_generated_files();
     verdict
+}
+
+/// What nodes find in containers; `None` if somebody asks to stop first. The second signal waits for nothing, and whatever is
+/// left of containers then ends and goes by itself.
+async fn settle_containers(
+    plan: &Plan,
+    containers: &Containers,
+    files: &SharedFiles,
+    probes: bool,
+    signals: &mut Signals,
+) -> Result<Option<(Births, Places)>, RunError> {
+    let material = tokio::select! {
+        material = containers.provide_images(plan) => material?,
+        _name = signals.next() => return Ok(None),
+    };
+    let mut starting = std::pin::pin!(containers.start(plan, files, &material, probes));
+    tokio::select! {
+        started = &mut starting => return Ok(started?),
+        _name = signals.next() => containers.stop(),
+    }
+    tokio::select! {
+        _stopped = starting => {}
+        _second = signals.next() => {}
+    }
+    Ok(None)
+}
+
+/// What nodes find in namespaces: this machine's files, and a private `/etc/hosts` that all share but those with another view.
+fn settle_namespaces(
+    plan: &Plan,
+    spawner: Spawner,
+    files: &SharedFiles,
+    run: &Path,
+) -> Result<(Births, Places), RunError> {
+    let hosts = hosts::write(plan, &run.join(event::run_directory::HOSTS)).map_err(RunError::Hosts)?;
+    let disk = |node| event::run_directory::disk(run, &plan.node(node).name);
+    let launches = plan.node_ids().map(|node| launch(plan, node, files, &disk(node), None)).collect();
+    Ok((spawner.into(), Places { launches, hosts }))
 }
 
 /// Makes the files that nodes share, unless somebody asks to stop: there may be many gigabytes to write.
@@ -129,7 +218,7 @@ async fn prepare_files(plan: &Plan, directory: &RunDirectory, signals: &mut Sign
 
 struct Conductor {
     scenario: Scenario,
-    engine: Netns,
+    engine: Engine,
     probe: Probe,
     files: SharedFiles,
     run_path: PathBuf,

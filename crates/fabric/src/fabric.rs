@@ -1,19 +1,21 @@
 //! The standing network of a plan: raised as a whole or not at all, and changed while it stands.
 //!
-//! * `layout`: what is to be made, worked out before anything is.
+//! * `layout`: what is to be made, worked out before anything is. `kernel`: what that depends on beside the plan.
 //! * `joint`: where an interface meets a network that netem shapes.
 //! * `counts`: what became of the packets on netem networks.
 //! * `shapers`: what each netem was told, and whether it does that.
 
 mod counts;
 mod joint;
+mod kernel;
 mod layout;
 mod shapers;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use link::{PartitionKey, Profile};
 use machine::Time;
@@ -23,7 +25,8 @@ use nix::unistd::Pid;
 use topology::Plan;
 use topology::plan::NodeId;
 
-use crate::calibration::Probe;
+use crate::adoption::{self, Adoptee};
+use crate::calibration::{Inside, Probe};
 use crate::clock;
 use crate::netlink::{Batch, KeptNetem, Netlink, Refusal};
 use crate::relay::{
@@ -32,9 +35,11 @@ use crate::relay::{
 use crate::spawner::order::{Order, Stage};
 use crate::spawner::{Spawner, Stillborn};
 pub use counts::NetemCount;
+use kernel::this_kernel;
+pub(crate) use kernel::{has_ipv6, relays_udp_trains};
 pub use layout::Offload;
 pub(crate) use layout::near_index;
-use layout::{Kernel, Layout, Port};
+use layout::{Layout, Port};
 pub use shapers::{DropReasons, NotKept};
 use shapers::{ShapedHalves, Shapers};
 
@@ -43,8 +48,8 @@ use shapers::{ShapedHalves, Shapers};
 pub struct Fabric {
     nodes: Vec<RaisedNode>,
     ports: Vec<Vec<Port>>,
-    /// The first process of each node, in the plan's order.
-    pub(crate) pids: Vec<Pid>,
+    /// How to get into each node, in the plan's order, until links have been measured.
+    pub(crate) insides: Vec<Inside>,
     /// Interfaces for measuring links, until that is done.
     pub(crate) probes: Vec<Probe>,
     relay: Option<RelayHandle>,
@@ -61,13 +66,26 @@ pub struct Extras {
     pub probes: bool,
 }
 
+/// Where a plan's nodes come from.
+#[derive(Debug)]
+pub enum Births {
+    /// They are made, in namespaces of their own.
+    Spawner(Spawner),
+    /// They are there, in the plan's order, and only lack their links.
+    Adopted(Vec<Adoptee>),
+}
+
+impl From<Spawner> for Births {
+    fn from(spawner: Spawner) -> Self {
+        Births::Spawner(spawner)
+    }
+}
+
 /// A node whose links carry packets and whose `node_main` runs.
 #[derive(Debug)]
 pub struct RaisedNode {
     /// Which.
     pub id: NodeId,
-    /// Its first process, as the sandbox numbers processes.
-    pub pid: Pid,
     /// The other end of [`NodeStart::control`](crate::NodeStart::control). It closes when that process ends.
     pub control: UnixStream,
 }
@@ -148,8 +166,16 @@ pub fn offloads(plan: &Plan) -> Vec<Vec<Offload>> {
 /// Raises all networks and nodes of `plan`. To be called in the sandbox, in its network namespace.
 ///
 /// When this fails, what was made is undone in reverse order, and every failure is told.
-pub async fn raise(plan: &Plan, spawner: Spawner, extras: Extras) -> Result<Fabric, RaiseError> {
-    let layout = Layout::of(plan, spawner.hub(), this_kernel(), extras.probes);
+pub async fn raise(plan: &Plan, births: impl Into<Births>, extras: Extras) -> Result<Fabric, RaiseError> {
+    let births = births.into();
+    let own =
+        adoption::hub_descriptor().map_err(|error| hub_failure("open the network namespace", errno_of(&error)))?;
+    // The number by which the requests of nodes name it.
+    let hub = match &births {
+        Births::Spawner(spawner) => spawner.hub(),
+        Births::Adopted(_) => own.as_raw_fd(),
+    };
+    let layout = Layout::of(plan, hub, this_kernel(), extras.probes);
     let Layout { bridges, orders, ports, mut relay, shapers, probes } = layout;
     relay.capture = extras.captures;
     let mut hub = Netlink::open().map_err(|error| hub_failure("open a netlink socket", errno_of(&error)))?;
@@ -168,17 +194,23 @@ pub async fn raise(plan: &Plan, spawner: Spawner, extras: Extras) -> Result<Fabr
             },
         );
     let made = tokio::task::spawn_blocking(move || {
-        let born = spawner.spawn(&orders);
+        let born = match births {
+            Births::Spawner(spawner) => spawner.spawn(&orders),
+            Births::Adopted(adoptees) => adoption::adopt(adoptees, &orders, &own),
+        };
         (orders, born)
     });
     let (made, relay) = (made.await, relay.await);
     let mut failures = Vec::new();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut insides) = (Vec::new(), Vec::new());
     match made {
         Ok((orders, born)) => {
             for ((id, order), outcome) in plan.node_ids().zip(&orders).zip(born) {
                 match outcome {
-                    Ok(born) => nodes.push(RaisedNode { id, pid: born.pid, control: born.control.into() }),
+                    Ok(born) => {
+                        nodes.push(RaisedNode { id, control: born.control.into() });
+                        insides.push(born.pid.map_or(Inside::Sockets(born.sockets), Inside::Process));
+                    }
                     Err(stillborn) => failures.push(node_failure(order, stillborn)),
                 }
             }
@@ -207,8 +239,7 @@ pub async fn raise(plan: &Plan, spawner: Spawner, extras: Extras) -> Result<Fabr
         }
     }
     if failures.is_empty() {
-        let pids = nodes.iter().map(|node| node.pid).collect();
-        return Ok(Fabric { nodes, ports, pids, probes, relay, shapers, hub });
+        return Ok(Fabric { nodes, ports, insides, probes, relay, shapers, hub });
     }
     drop(relay);
     end_all_processes();
@@ -420,29 +451,6 @@ fn end_all_processes() {
     }
 }
 
-/// Whether the kernel has IPv6 and it is not switched off.
-pub(crate) fn has_ipv6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
-}
-
-fn this_kernel() -> Kernel {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Kernel { ipv6: has_ipv6(), relays_trains: hands_over_trains(&release) }
-}
-
-/// Whether packet sockets here hand over trains of UDP, and take them.
-pub(crate) fn relays_udp_trains() -> bool {
-    this_kernel().relays_trains
-}
-
-/// Whether packet sockets of the Linux with this release hand over trains of UDP: `virtio_net_hdr` has a word for them
-/// since 6.2, and before that they are dropped.
-fn hands_over_trains(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (6, 2)
-}
-
 fn node_failure(order: &Order, Stillborn { stage, sequence, errno }: Stillborn) -> RaiseFailure {
     let intent = match stage {
         Stage::Spawner => "reach the spawner",
@@ -454,6 +462,7 @@ fn node_failure(order: &Order, Stillborn { stage, sequence, errno }: Stillborn) 
         Stage::Inside => order.inside.intent(sequence),
         Stage::Hub => order.hub.intent(sequence),
         Stage::Carrier => "wait for its links to come up",
+        Stage::Sockets => "open packet sockets",
         Stage::Died => "start it: it died",
     };
     RaiseFailure::Node { node: order.name.clone(), intent: intent.to_owned(), errno }
@@ -469,23 +478,4 @@ fn hub_failure(intent: &str, errno: Errno) -> RaiseError {
 
 fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hands_over_trains;
-
-    #[test]
-    fn only_kernels_with_a_word_for_trains_of_udp_relay_them() {
-        for (release, expected) in [
-            ("6.18.44-fc-v657", true),
-            ("6.2.0-39-generic", true),
-            ("7.0-rc1", true),
-            ("6.1.0-28-amd64", false),
-            ("5.15.153.1-microsoft-standard-WSL2", false),
-            ("", false),
-        ] {
-            assert_eq!(hands_over_trains(release), expected, "{release}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! * [`preflight`]: whether this machine can, and what to do if not.
 //! * [`sandbox`]: the process that everything of a run lives in and dies with.
 //! * [`spawner`]: processes that make nodes.
+//! * [`adoption`]: nodes whose namespaces others have made: containers.
 //! * [`fabric`]: all networks and nodes of a plan, raised, changed and lowered.
 //! * [`calibration`]: links measured before nodes start.
 //! * [`relay`]: the user-space switch that drives the link model.
@@ -34,6 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod adoption;
 pub mod calibration;
 pub mod clock;
 pub mod fabric;
@@ -49,8 +51,9 @@ pub mod spawner;
 mod namespace;
 mod netlink;
 
+pub use adoption::Adoptee;
 pub use fabric::{
-    DropReasons, Extras, Fabric, LinkError, NetemCount, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode,
+    Births, DropReasons, Extras, Fabric, LinkError, NetemCount, NotKept, Offload, RaiseError, RaiseFailure, RaisedNode,
     offloads, raise,
 };
 pub use netlink::QueueWork;

@@ -23,6 +23,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::namespace;
 use crate::sandbox::Sandbox;
+pub(crate) use birth::CARRIER;
 use order::{Order, Report, Stage};
 
 /// What a node's first process is given.
@@ -63,8 +64,11 @@ struct Worker {
 /// A node whose network is up and whose `node_main` runs.
 #[derive(Debug)]
 pub(crate) struct Born {
-    pub pid: Pid,
+    /// Where it is a process of the sandbox.
+    pub pid: Option<Pid>,
     pub control: OwnedFd,
+    /// Packet sockets in its network namespace, one for each interface, where nobody can go there to open them.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// Why a node is not there.
@@ -222,9 +226,12 @@ impl<'a> Dialogue<'a> {
         let Some(progress) = self.open.get_mut(&index) else { return };
         match report {
             Report::Cloned { pid, .. } => {
-                progress.born = descriptor.map(|control| Born { pid: Pid::from_raw(pid), control });
+                progress.born =
+                    descriptor.map(|control| Born { pid: Some(Pid::from_raw(pid)), control, sockets: Vec::new() });
             }
             Report::Ready { .. } => progress.ready = true,
+            // Only inits that were adopted say so.
+            Report::Wired { .. } => {}
             Report::Failed { stage, sequence, errno, .. } => {
                 return self.fail(index, Stillborn { stage, sequence, errno: Errno::from_raw(errno) });
             }
@@ -242,6 +249,6 @@ impl<'a> Dialogue<'a> {
 }
 
 /// The errno of an I/O error that came from a system call.
-fn errno_of(error: &io::Error) -> Errno {
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

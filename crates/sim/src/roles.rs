@@ -154,6 +154,6 @@ fn expected(plan: &Plan, receiver: NodeId) -> u64 {
 fn name(program: &Planned) -> String {
     match program {
         Planned::Role(role) => format!("`{}`", role.name()),
-        Planned::Run(words) => format!("`{}`", words.first().map(String::as_str).unwrap_or_default()),
+        Planned::Run { words, .. } => format!("`{}`", words.first().map(String::as_str).unwrap_or_default()),
     }
 }

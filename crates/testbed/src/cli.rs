@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use link::calibration::Depth;
 use machine::{Seed, Size};
-use nodes::init::container::User;
+use nodes::init::User;
 use topology::Setting;
 
 /// Builds a network from one YAML file, runs transfer programs in it, breaks it, and gives a verdict.
@@ -75,8 +75,17 @@ pub(crate) enum Command {
         #[arg(long)]
         name: String,
         /// A connected stream socket
+        #[arg(long, conflicts_with = "connect", required_unless_present = "connect")]
+        control_fd: Option<i32>,
+        /// A Unix socket to connect to: in a container, whose links are made first
         #[arg(long)]
-        control_fd: i32,
+        connect: Option<PathBuf>,
+        /// How many packet sockets to hand over
+        #[arg(long, default_value_t = 0)]
+        packet_sockets: usize,
+        /// Whose programs and files the node has
+        #[arg(long, value_name = "UID:GID", value_parser = user)]
+        caller: Option<User>,
     },
 }
 
@@ -145,7 +154,7 @@ pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) variation: Variation,
     /// What nodes are
-    #[arg(long, value_enum, default_value_t = Engine::Netns)]
+    #[arg(long, env = "TESTBED_ENGINE", value_enum, default_value_t = Engine::Netns)]
     pub(crate) engine: Engine,
     /// Run each file so often; later ones draw seeds of their own unless one is given
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -174,7 +183,7 @@ pub(crate) struct SweepArguments {
     #[command(flatten)]
     pub(crate) variation: Variation,
     /// What nodes are
-    #[arg(long, value_enum, default_value_t = Engine::Netns)]
+    #[arg(long, env = "TESTBED_ENGINE", value_enum, default_value_t = Engine::Netns)]
     pub(crate) engine: Engine,
     /// Run each point so often, instead of as often as the file says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -288,6 +297,8 @@ pub(crate) enum BenchPart {
     Changes,
     /// Many links at once
     Load,
+    /// What recording every packet (`--pcap`) costs; takes some 2 GB for temporary files
+    Capture,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -324,7 +335,7 @@ pub(crate) struct GcArguments {
 pub(crate) enum Engine {
     /// Network namespaces
     Netns,
-    /// Containers
+    /// Containers of this machine's Docker daemon
     Docker,
     /// Services of a swarm
     Swarm,

@@ -51,7 +51,7 @@ pub(crate) enum Kernel {
 impl Kernel {
     /// That on which this engine carries packets.
     pub(crate) fn of(engine: Engine) -> Kernel {
-        if engine == Engine::Netns { Kernel::This } else { Kernel::Any }
+        if matches!(engine, Engine::Netns | Engine::Docker) { Kernel::This } else { Kernel::Any }
     }
 }
 

@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         Command::Role { name, .. } if name == "help" => commands::roles::roles(),
         Command::Role { name, arguments } => return ExitCode::from(nodes::run_role(&name, arguments.into_iter())),
         Command::Init(arguments) => return commands::init::init(&arguments),
-        Command::Node { name, control_fd } => commands::node::node(name, control_fd),
+        Command::Node { name, control_fd, connect, packet_sockets, caller } => {
+            commands::node::node(name, control_fd, connect, packet_sockets, caller)
+        }
     };
     match status {
         Ok(status) => status.into(),

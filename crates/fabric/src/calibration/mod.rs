@@ -12,6 +12,7 @@ mod prober;
 mod socket;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,8 +25,10 @@ use topology::plan::{NetworkId, NodeId};
 use crate::fabric::{Fabric, LinkError};
 use crate::relay::RelaySnapshot;
 use frame::Mac;
+pub(crate) use places::Inside;
 use places::Places;
 use prober::Prober;
+use socket::ProbeSocket;
 
 /// What measuring the links of a plan has found.
 #[derive(Clone, Debug)]
@@ -115,6 +118,11 @@ enum Place {
     Node(usize, usize),
 }
 
+/// A socket for probes, at no interface yet.
+pub(crate) fn probe_socket() -> io::Result<OwnedFd> {
+    Ok(ProbeSocket::unbound()?.into_fd())
+}
+
 /// Ends the measuring when nobody waits for it any more.
 struct StopWhenDropped(Arc<AtomicBool>);
 
@@ -146,7 +154,7 @@ impl Fabric {
         let stop = StopWhenDropped(Arc::new(AtomicBool::new(false)));
         let places = Places {
             probes: self.probes.clone(),
-            nodes: plan.nodes().iter().zip(&self.pids).map(|(node, pid)| (node.name.clone(), *pid)).collect(),
+            nodes: plan.nodes().iter().map(|node| node.name.clone()).zip(std::mem::take(&mut self.insides)).collect(),
             has_ipv6: crate::fabric::has_ipv6(),
         };
         let asked: Vec<Task> = tasks.clone();

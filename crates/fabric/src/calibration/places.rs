@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -22,9 +22,18 @@ use crate::netlink::{Batch, Netlink, VethEnd};
 #[derive(Debug)]
 pub(super) struct Places {
     pub probes: Vec<Probe>,
-    /// Name and first process of each node.
-    pub nodes: Vec<(String, Pid)>,
+    /// Name of each node, and how to get at its network namespace.
+    pub nodes: Vec<(String, Inside)>,
     pub has_ipv6: bool,
+}
+
+/// How to send from within a node.
+#[derive(Debug)]
+pub(crate) enum Inside {
+    /// A process that is there.
+    Process(Pid),
+    /// Packet sockets that were opened there, one for each interface.
+    Sockets(Vec<OwnedFd>),
 }
 
 /// How long the probes' interfaces may take to carry packets.
@@ -52,12 +61,21 @@ impl Places {
             };
             let of = || node.map_or_else(|| "the namespace of probes".to_owned(), |node| self.nodes[node].0.clone());
             let failed = |source| CalibrationError::Socket { place: of(), source };
-            if let Some(node) = node.filter(|node| entered != Some(*node)) {
-                namespace::enter_network_of(self.nodes[node].1).map_err(failed)?;
-                entered = Some(node);
-            }
+            let inside = node.map(|node| (node, &self.nodes[node].1));
+            let socket = match (inside, place) {
+                (Some((_, Inside::Sockets(sockets))), Place::Node(_, nth)) => {
+                    let socket = sockets.get(nth).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+                    socket.and_then(OwnedFd::try_clone).and_then(|socket| ProbeSocket::adopted(socket, index))
+                }
+                (Some((node, Inside::Process(pid))), _) if entered != Some(node) => {
+                    namespace::enter_network_of(*pid).map_err(failed)?;
+                    entered = Some(node);
+                    ProbeSocket::open(index)
+                }
+                _ => ProbeSocket::open(index),
+            };
             positions.insert(place, prober.sockets.len());
-            prober.sockets.push(ProbeSocket::open(index).map_err(failed)?);
+            prober.sockets.push(socket.map_err(failed)?);
         }
         prober.ends = tasks
             .iter()

@@ -35,6 +35,16 @@ pub(super) struct Taken {
 impl ProbeSocket {
     /// Opens one in the calling thread's network namespace.
     pub(super) fn open(index: u32) -> io::Result<Self> {
+        ProbeSocket::unbound()?.bound(index)
+    }
+
+    /// Of another network namespace, from whoever has [made](Self::unbound) it there.
+    pub(super) fn adopted(fd: OwnedFd, index: u32) -> io::Result<Self> {
+        ProbeSocket { fd }.bound(index)
+    }
+
+    /// The socket alone, at no interface yet.
+    pub(super) fn unbound() -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // Protocol 0 receives nothing until it is bound.
         // SAFETY: takes no pointers.
@@ -45,6 +55,14 @@ impl ProbeSocket {
         for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
             socket.set(libc::SOL_SOCKET, forced, ROOM).or_else(|_| socket.set(libc::SOL_SOCKET, asked, ROOM))?;
         }
+        Ok(socket)
+    }
+
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    fn bound(self, index: u32) -> io::Result<Self> {
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: frame::ETHERTYPE.to_be(),
@@ -57,12 +75,12 @@ impl ProbeSocket {
         // SAFETY: `address` is a valid `sockaddr_ll` of the given length.
         checked(unsafe {
             libc::bind(
-                socket.fd.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 (&raw const address).cast(),
                 size_of::<libc::sockaddr_ll>() as libc::socklen_t,
             )
         })?;
-        Ok(socket)
+        Ok(self)
     }
 
     /// Sends frames of `bytes` with these labels, as many as one system call and the interface take.

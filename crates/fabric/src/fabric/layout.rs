@@ -10,6 +10,7 @@ use topology::Plan;
 use topology::plan::{Action, Interface, Medium, Network, NetworkId, Node, Subnet};
 
 use super::joint::{Joint, add_neighbours};
+use super::kernel::Kernel;
 use super::shapers::{ShapedHalves, Shapers, ever_shaped};
 use crate::calibration::Probe;
 use crate::netlink::{Batch, VethEnd};
@@ -31,16 +32,6 @@ pub(super) struct Layout {
     pub shapers: Shapers,
     /// Interfaces for measuring links.
     pub probes: Vec<Probe>,
-}
-
-/// What a layout depends on beside its plan.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kernel {
-    /// It has IPv6.
-    pub ipv6: bool,
-    /// Its packet sockets hand over trains of any kind, so that a sender can always leave segmentation to the relay. Where
-    /// they do not, senders leave it to nobody, and TCP makes each packet by itself: an eighth of the speed.
-    pub relays_trains: bool,
 }
 
 /// A bridge in the hub.

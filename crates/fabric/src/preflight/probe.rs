@@ -16,7 +16,7 @@ use crate::{fabric, namespace, sandbox};
 /// Looks at everything that a run may need. The calling process must have one thread, as for [`sandbox::run`].
 pub fn examine() -> Vec<Finding> {
     let mut findings = inside();
-    findings.extend([apparmor(), descriptors(), processes(), receive_buffer(), cores(), memory(), docker()]);
+    findings.extend([apparmor(), descriptors(), processes(), receive_buffer(), cores(), memory()]);
     findings
 }
 
@@ -225,19 +225,6 @@ fn memory() -> Finding {
     }
     let remedy = "a node takes about 2 MiB besides its program".to_owned();
     Finding { what, state: State::Limited, detail, remedy }
-}
-
-fn docker() -> Finding {
-    let what = "Docker";
-    match UnixStream::connect("/var/run/docker.sock") {
-        Ok(_) => ready(what, "its daemon listens".to_owned()),
-        Err(error) => Finding {
-            what,
-            state: State::Limited,
-            detail: format!("its daemon does not answer: {error}"),
-            remedy: "only `--engine docker` and `--engine swarm` need it".to_owned(),
-        },
-    }
 }
 
 fn ready(what: &'static str, detail: String) -> Finding {

@@ -21,7 +21,7 @@ use crate::netlink::{Netlink, Refusal};
 
 /// How long an interface may take to carry packets once both its ends are up. The kernel defers that by a second at
 /// most; the rest is for a starved machine.
-const CARRIER: Span = Span::from_secs(30);
+pub(crate) const CARRIER: Span = Span::from_secs(30);
 
 /// Makes the new namespaces a place that a program can live in.
 pub(super) fn prepare(

@@ -31,7 +31,7 @@ pub(crate) struct Order {
 
 /// An [`Order`] as the spawner reads it.
 #[derive(Debug)]
-pub(super) struct ReceivedOrder {
+pub(crate) struct ReceivedOrder {
     pub index: u32,
     pub name: String,
     pub root: bool,
@@ -44,13 +44,13 @@ pub(super) struct ReceivedOrder {
 
 /// A batch, without the words for people.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     pub count: u32,
     pub bytes: Vec<u8>,
 }
 
 impl Order {
-    pub(super) fn encode(&self, index: u32) -> Vec<u8> {
+    pub(crate) fn encode(&self, index: u32) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.inside.bytes().len() + self.hub.bytes().len() + 128);
         put(&mut out, index);
         put_bytes(&mut out, self.name.as_bytes());
@@ -70,7 +70,7 @@ impl Order {
 
 impl ReceivedOrder {
     /// Reads an order; `None` where it is none.
-    pub(super) fn decode(mut from: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(mut from: &[u8]) -> Option<Self> {
         let from = &mut from;
         Some(ReceivedOrder {
             index: take(from)?,
@@ -87,9 +87,11 @@ impl ReceivedOrder {
 
 /// What a spawner, or a child of it, says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(crate) enum Report {
     /// The spawner has made the process; its control socket comes with it.
     Cloned { index: u32, pid: i32 },
+    /// Its links are made; their far ends may be attached.
+    Wired { index: u32 },
     /// The network is up and `node_main` begins.
     Ready { index: u32 },
     /// It is not going to be.
@@ -117,11 +119,13 @@ pub(crate) enum Stage {
     Hub,
     /// Waiting for its interfaces to carry packets.
     Carrier,
+    /// Packet sockets for measuring its links.
+    Sockets,
     /// It ended without a word.
     Died,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage::Spawner,
     Stage::Clone,
     Stage::Users,
@@ -131,33 +135,38 @@ const STAGES: [Stage; 10] = [
     Stage::Inside,
     Stage::Hub,
     Stage::Carrier,
+    Stage::Sockets,
     Stage::Died,
 ];
 
-/// Four words: kind, index, and two that depend on the kind.
-const REPORT: usize = 20;
-
 impl Report {
-    pub(super) fn index(self) -> u32 {
+    /// Five words: kind, index, and three that depend on the kind.
+    pub(crate) const BYTES: usize = 20;
+
+    pub(crate) fn index(self) -> u32 {
         match self {
-            Report::Cloned { index, .. } | Report::Ready { index } | Report::Failed { index, .. } => index,
+            Report::Cloned { index, .. }
+            | Report::Wired { index }
+            | Report::Ready { index }
+            | Report::Failed { index, .. } => index,
         }
     }
 
-    pub(super) fn encode(self) -> [u8; REPORT] {
+    pub(crate) fn encode(self) -> [u8; Report::BYTES] {
         let words = match self {
             Report::Cloned { index, pid } => [0, index, pid as u32, 0, 0],
             Report::Ready { index } => [1, index, 0, 0, 0],
+            Report::Wired { index } => [3, index, 0, 0, 0],
             Report::Failed { index, stage, sequence, errno } => [2, index, stage as u32, sequence, errno as u32],
         };
-        let mut out = [0; REPORT];
+        let mut out = [0; Report::BYTES];
         for (place, word) in out.chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());
         }
         out
     }
 
-    fn decode(mut from: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(mut from: &[u8]) -> Option<Self> {
         let from = &mut from;
         let (kind, index) = (take(from)?, take(from)?);
         let (first, second, third) = (take(from)?, take(from)?, take(from)?);
@@ -168,6 +177,7 @@ impl Report {
                 let stage = *STAGES.get(first as usize)?;
                 Report::Failed { index, stage, sequence: second, errno: third as i32 }
             }
+            3 => Report::Wired { index },
             _ => return None,
         })
     }
@@ -175,7 +185,7 @@ impl Report {
 
 /// The next report and the descriptor that came with it; `None` when there is none at the moment.
 pub(super) fn receive(socket: &OwnedFd) -> Result<Option<(Report, Option<OwnedFd>)>, Errno> {
-    let mut bytes = [0; REPORT];
+    let mut bytes = [0; Report::BYTES];
     let mut space = nix::cmsg_space!([i32; 1]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, descriptor) = {
@@ -261,7 +271,7 @@ mod tests {
             let report = Report::Failed { index: 9, stage, sequence: 3, errno: 17 };
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        for report in [Report::Cloned { index: 1, pid: 77 }, Report::Ready { index: 2 }] {
+        for report in [Report::Cloned { index: 1, pid: 77 }, Report::Wired { index: 3 }, Report::Ready { index: 2 }] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
     }

@@ -16,17 +16,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use super::privilege::hold_no_more_than;
+use super::privilege::{User, hold_no_more_than};
 use crate::roles::ROLES;
-
-/// Whom a program runs as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// `setuid(2)`
-    pub uid: u32,
-    /// `setgid(2)`; it is in no other group.
-    pub gid: u32,
-}
 
 /// A process that waits for signals in one place.
 #[derive(Debug)]

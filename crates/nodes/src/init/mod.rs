@@ -14,7 +14,7 @@
 //! * `readiness`, `listening`: when a program is ready that does not say so; whether somebody listens on a port, without
 //!   connecting to it.
 //! * `processes`: signals to everything in the node, and the dead.
-//! * `wipe`: empties a disk.
+//! * `wipe`: empties a disk. `ownership`: whose files those on it are.
 //! * `control`: the connection to the conductor.
 //! * [`container`]: an init without a conductor, for a container that others made.
 //! * `inherited`: what a fork leaves behind that must not stay.
@@ -29,6 +29,7 @@ mod launch;
 pub mod lines;
 mod listening;
 mod output;
+mod ownership;
 mod privilege;
 mod processes;
 pub mod protocol;
@@ -37,6 +38,8 @@ mod reports;
 mod supervisor;
 mod wait;
 mod wipe;
+
+pub use privilege::User;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -57,6 +60,9 @@ pub struct InitOptions {
     pub purge_sockets: Option<fn() -> io::Result<()>>,
     /// Makes a file the node's `/etc/hosts`. Called in the node's namespaces; without it a start that asks for it fails.
     pub bind_hosts: Option<fn(&std::path::Path) -> io::Result<()>>,
+    /// Who asked for the run, where the init is somebody else: in a container, the machine's root. Programs without privilege
+    /// are this user's, and so is every file that the init makes or deletes.
+    pub caller: Option<User>,
 }
 
 /// Why a process cannot be the init of a node.
@@ -115,7 +121,7 @@ pub fn run_on_descriptor(name: String, control_fd: RawFd) -> Result<i32, InitErr
         return Err(InitError::NotASocket { fd: control_fd });
     }
     let control = adopt(control_fd).ok_or(InitError::NotASocket { fd: control_fd })?;
-    Ok(run(InitOptions { name, control, purge_sockets: None, bind_hosts: None }))
+    Ok(run(InitOptions { name, control, purge_sockets: None, bind_hosts: None, caller: None }))
 }
 
 #[expect(unsafe_code, reason = "a descriptor that is inherited by number has no owner yet")]

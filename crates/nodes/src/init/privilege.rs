@@ -17,10 +17,19 @@ use nix::unistd::geteuid;
 
 use super::protocol::Privilege;
 
+/// Whom a program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// `setuid(2)`
+    pub uid: u32,
+    /// `setgid(2)`; it is in no other group.
+    pub gid: u32,
+}
+
 /// What to change before a program is executed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
-    become_root: bool,
+    becomes: Option<User>,
     /// User 0 gets no capabilities by being user 0.
     root_means_nothing: bool,
     /// The most that can be had from a file, or by being user 0.
@@ -49,12 +58,12 @@ const SECBIT_NOROOT_LOCKED: libc::c_ulong = 2;
 const LAST_POSSIBLE_CAPABILITY: u32 = 63;
 
 impl Powers {
-    /// How this process, as who it is, has to execute a program with `privilege`.
-    pub(super) fn of(privilege: Privilege) -> Powers {
+    /// How this process, as who it is, has to execute a program with `privilege` for `caller`, if that is somebody else.
+    pub(super) fn of(privilege: Privilege, caller: Option<User>) -> Powers {
         let root = geteuid().is_root();
         match privilege {
             Privilege::None => Powers {
-                become_root: false,
+                becomes: caller.filter(|caller| *caller != ROOT),
                 root_means_nothing: true,
                 bounding: OWN_NETWORK,
                 held: 0,
@@ -63,7 +72,7 @@ impl Powers {
             Privilege::Root => {
                 let limit = if root && rules_the_machine() { OWN_NETWORK | FILES_AND_USERS } else { EVERYTHING };
                 Powers {
-                    become_root: !root,
+                    becomes: (!root || caller.is_some_and(|caller| caller != ROOT)).then_some(ROOT),
                     root_means_nothing: false,
                     bounding: limit,
                     held: limit,
@@ -76,13 +85,8 @@ impl Powers {
     /// Changes this process accordingly; to be called after the fork and before the execution. Neither allocates nor
     /// locks.
     pub(super) fn assume(&self) -> Result<(), Errno> {
-        if self.become_root {
-            // SAFETY: plain system calls, past the C library, which would ask the threads of the parent to follow.
-            unsafe {
-                Errno::result(libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
-                Errno::result(libc::syscall(libc::SYS_setresuid, 0, 0, 0))?;
-            }
-        }
+        let (root, other) = (self.becomes.filter(|user| *user == ROOT), self.becomes.filter(|user| *user != ROOT));
+        root.map_or(Ok(()), |root| root.assume(false))?;
         self.refusal_counts(self.limit_bounding_set())?;
         if self.root_means_nothing {
             let bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED;
@@ -90,6 +94,8 @@ impl Powers {
             let locked = Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) });
             self.refusal_counts(locked.map(drop))?;
         }
+        // Whoever is not root any more may change none of the above.
+        other.map_or(Ok(()), |other| other.assume(true))?;
         // Ambient ones are a part of the inheritable ones, so they go with those.
         hold_no_more_than(self.held)
     }
@@ -109,6 +115,33 @@ impl Powers {
             };
         }
         Ok(())
+    }
+}
+
+const ROOT: User = User { uid: 0, gid: 0 };
+
+impl User {
+    /// Makes this process the user's. Neither allocates nor locks.
+    fn assume(self, leave_other_groups: bool) -> Result<(), Errno> {
+        let (uid, gid) = (self.uid, self.gid);
+        // SAFETY: plain system calls, past the C library, which would ask the threads of the parent to follow.
+        unsafe {
+            if leave_other_groups {
+                Errno::result(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+            }
+            Errno::result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            Errno::result(libc::syscall(libc::SYS_setresuid, uid, uid, uid)).map(drop)
+        }
+    }
+}
+
+/// From now on this process is `user` to every file system, and itself to everything else (setfsuid(2)): what it makes is the
+/// user's, and what the user may not touch it may not.
+pub(super) fn act_as(user: User) {
+    // SAFETY: plain system calls. They tell of no failure; root may become anybody.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, user.gid);
+        libc::syscall(libc::SYS_setfsuid, user.uid);
     }
 }
 

@@ -17,9 +17,10 @@ use super::forwarding::set_forwarding;
 use super::inherited::LAST_SIGNAL;
 use super::launch::{ProgramEnds, launch};
 use super::output::{Output, Read};
-use super::privilege::Powers;
+use super::ownership::hand_over;
+use super::privilege::{Powers, User};
 use super::processes::{Processes, Reaped};
-use super::protocol::{Command, CommandName, DecodeError, InitEvent, OutputStream, Ready, Start, reason};
+use super::protocol::{Command, CommandName, DecodeError, InitEvent, OutputStream, Privilege, Ready, Start, reason};
 use super::readiness::Lookout;
 use super::reports::Reports;
 use super::wipe::wipe;
@@ -29,12 +30,19 @@ use super::wipe::wipe;
 pub(super) struct Supervisor {
     pub(super) control: Control,
     processes: Processes,
-    purge_sockets: Option<fn() -> io::Result<()>>,
-    bind_hosts: Option<fn(&Path) -> io::Result<()>>,
+    own: Powerful,
     /// What the node's `/etc/hosts` is, if it was told.
     hosts: Option<PathBuf>,
     program: Option<Program>,
     last_incarnation: Option<u32>,
+}
+
+/// What the init can do that its programs cannot, and for whom it does it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Powerful {
+    pub(super) purge_sockets: Option<fn() -> io::Result<()>>,
+    pub(super) bind_hosts: Option<fn(&Path) -> io::Result<()>>,
+    pub(super) caller: Option<User>,
 }
 
 /// A program, and its descendants.
@@ -47,6 +55,8 @@ struct Program {
     end: End,
     paused: bool,
     forwards: bool,
+    /// What it made may be another's than the caller's: its disk.
+    made_by_root: Option<PathBuf>,
     stdout: Output,
     stderr: Output,
     reports: Reports,
@@ -87,13 +97,8 @@ impl Source {
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        control: Control,
-        processes: Processes,
-        purge_sockets: Option<fn() -> io::Result<()>>,
-        bind_hosts: Option<fn(&Path) -> io::Result<()>>,
-    ) -> Self {
-        Supervisor { control, processes, purge_sockets, bind_hosts, hosts: None, program: None, last_incarnation: None }
+    pub(super) fn new(control: Control, processes: Processes, own: Powerful) -> Self {
+        Supervisor { control, processes, own, hosts: None, program: None, last_incarnation: None }
     }
 
     /// Carries out one command and answers it.
@@ -120,7 +125,7 @@ impl Supervisor {
             Command::Wipe { directory } => {
                 self.while_idle().and_then(|()| wipe(&directory).map_err(|error| reason(&error)))
             }
-            Command::PurgeSockets => self.while_idle().and_then(|()| match self.purge_sockets {
+            Command::PurgeSockets => self.while_idle().and_then(|()| match self.own.purge_sockets {
                 Some(purge) => purge().map_err(|error| reason(&error)),
                 None => Err("this engine has no way to destroy sockets".to_owned()),
             }),
@@ -219,7 +224,7 @@ impl Supervisor {
         }
         let incarnation = start.incarnation;
         self.last_incarnation = Some(incarnation);
-        match self.prepare(start).and_then(|()| Self::spawn(start)) {
+        match self.prepare(start).and_then(|()| self.spawn(start)) {
             Ok(mut program) => {
                 self.control.say(InitEvent::Started { incarnation, pid: program.pid });
                 program.stdout.log_to(&start.stdout, &mut |event| self.control.say(event));
@@ -242,7 +247,7 @@ impl Supervisor {
     fn prepare(&mut self, start: &Start) -> Result<(), String> {
         if let Some(hosts) = start.hosts.as_ref().filter(|hosts| self.hosts.as_ref() != Some(hosts)) {
             let bind =
-                self.bind_hosts.ok_or_else(|| "this engine has no way to give a node its own names".to_owned())?;
+                self.own.bind_hosts.ok_or_else(|| "this engine has no way to give a node its own names".to_owned())?;
             bind(hosts)
                 .map_err(|error| format!("cannot make {} its /etc/hosts: {}", hosts.display(), reason(&error)))?;
             self.hosts = Some(hosts.clone());
@@ -253,14 +258,14 @@ impl Supervisor {
         Ok(())
     }
 
-    fn spawn(start: &Start) -> Result<Program, String> {
+    fn spawn(&self, start: &Start) -> Result<Program, String> {
         let plumbing = |errno: Errno| format!("cannot make a pipe for it: {}", errno.desc().to_lowercase());
         let (stdout, stdout_end) = pipe_to_read().map_err(plumbing)?;
         let (stderr, stderr_end) = pipe_to_read().map_err(plumbing)?;
         let (reports, reports_end) = pipe_to_read().map_err(plumbing)?;
         let stdin = nothing_to_read().map_err(plumbing)?;
         let ends = ProgramEnds { stdin, stdout: stdout_end, stderr: stderr_end, events: reports_end };
-        let pid = launch(start, Powers::of(start.privilege), ends).map_err(|error| reason(&error))?;
+        let pid = launch(start, Powers::of(start.privilege, self.own.caller), ends).map_err(|error| reason(&error))?;
 
         let output = |stream, pipe| Output::new(start.incarnation, stream, pipe, start.follow);
         Ok(Program {
@@ -270,6 +275,7 @@ impl Supervisor {
             end: End::NotAsked,
             paused: false,
             forwards: start.forward,
+            made_by_root: (start.privilege == Privilege::Root).then(|| start.cwd.clone()),
             stdout: output(OutputStream::Stdout, stdout),
             stderr: output(OutputStream::Stderr, stderr),
             reports: Reports::new(start.incarnation, reports),
@@ -368,6 +374,11 @@ impl Supervisor {
             return;
         };
         let incarnation = program.incarnation;
+        if let (Some(disk), Some(caller)) = (&program.made_by_root, self.own.caller)
+            && let Err(error) = hand_over(disk, caller)
+        {
+            eprintln!("node init: files of another user are left in {}: {error}", disk.display());
+        }
         let status = program.status.expect("finished with only after it has ended");
         let mut awaits_report = program.awaits_report;
         program.reports.finish(clock::now(), &mut |event| pass_on(event, &mut awaits_report, control));

@@ -12,9 +12,10 @@ use nix::sys::time::TimeSpec;
 use super::control::{Control, Gone};
 use super::inherited::shed;
 use super::output::Read;
+use super::privilege::act_as;
 use super::processes::Processes;
 use super::protocol::InitEvent;
-use super::supervisor::{Source, Supervisor};
+use super::supervisor::{Powerful, Source, Supervisor};
 use super::{InitError, InitOptions, clock};
 
 /// Serves the node until the conductor is gone, or TERM arrives from outside of the node.
@@ -22,8 +23,14 @@ pub(super) fn serve(options: InitOptions) -> Result<(), InitError> {
     let processes = Processes::of_this_node()?;
     shed(&options.name, options.control.as_fd())?;
     let signals = Signals::new()?;
-    let mut supervisor =
-        Supervisor::new(Control::new(options.control), processes, options.purge_sockets, options.bind_hosts);
+    if let Some(caller) = options.caller {
+        act_as(caller);
+    }
+    let mut supervisor = Supervisor::new(
+        Control::new(options.control),
+        processes,
+        Powerful { purge_sockets: options.purge_sockets, bind_hosts: options.bind_hosts, caller: options.caller },
+    );
     supervisor.control.say(InitEvent::Up);
     let outcome = live(&mut supervisor, &signals);
     supervisor.end();

@@ -266,7 +266,13 @@ fn make_node(user: User, control: OwnedFd, mut tell: UnixStream) -> i32 {
             let nowhere: Option<&str> = None;
             mount(nowhere, "/", nowhere, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nowhere).unwrap();
             mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), nowhere).unwrap();
-            let status = init::run(InitOptions { name: "test".into(), control, purge_sockets: None, bind_hosts: None });
+            let status = init::run(InitOptions {
+                name: "test".into(),
+                control,
+                purge_sockets: None,
+                bind_hosts: None,
+                caller: None,
+            });
             // SAFETY: a plain system call. Nothing of this copy of the test is to be dropped.
             unsafe { libc::_exit(status) }
         }

@@ -1,13 +1,15 @@
 //! `testbed gc`: what is left of runs that were killed.
 //!
 //! On namespaces nothing but files can be left: everything else dies with the run's own process. What is removed are
-//! generated inputs, which the seed in `plan.yaml` makes again; logs and disks stay.
+//! generated inputs, which the seed in `plan.yaml` makes again; logs and disks stay. Containers end and remove themselves; what
+//! is left of them after the daemon itself was killed, and images of this program, are found by their labels.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use docker::Daemon;
 use event::run_directory as names;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -25,10 +27,30 @@ pub(crate) fn gc(arguments: &GcArguments) -> anyhow::Result<Status> {
         report::say(&format!("removed {}\n", files.display()));
         removed += 1;
     }
+    for line in gc_docker()? {
+        report::say(&line);
+        removed += 1;
+    }
     if removed == 0 {
         report::say(&format!("nothing to clean up in {}\n", arguments.out.display()));
     }
     Ok(Status::OK)
+}
+
+/// Removes containers of runs that are over, wherever these had their directories, and images that no container needs.
+fn gc_docker() -> anyhow::Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Who has no daemon, or may not use it, has nothing there.
+        let Ok(daemon) = Daemon::connect().await else { return Ok(Vec::new()) };
+        let left = daemon.containers(None).await?;
+        let left: Vec<_> = left.into_iter().filter(|container| !is_live(Path::new(&container.run))).collect();
+        let ids: Vec<String> = left.iter().map(|container| container.id.clone()).collect();
+        daemon.remove_all(&ids).await;
+        let containers = left.iter().map(|container| format!("removed container {}\n", container.name));
+        let images = docker::image::remove_own(&daemon).await?;
+        Ok(containers.chain(images.into_iter().map(|name| format!("removed image {name}\n"))).collect())
+    })
 }
 
 /// Every run directory below `root`, links left out.
@@ -57,8 +79,12 @@ fn folders(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A live run holds a lock on its log. Between making the folder and the log there is a moment without one: a folder
-/// without a log counts as live.
+/// without a log counts as live, and where there is no folder any more there is no run. What this user may not look at is
+/// somebody else's to clean up.
 fn is_live(run: &Path) -> bool {
-    let Ok(log) = File::open(run.join(names::EVENTS)) else { return true };
-    Flock::lock(log, FlockArg::LockSharedNonblock).is_err()
+    match File::open(run.join(names::EVENTS)) {
+        Ok(log) => Flock::lock(log, FlockArg::LockSharedNonblock).is_err(),
+        Err(error) if error.kind() == ErrorKind::NotFound => run.try_exists().unwrap_or(true),
+        Err(_) => true,
+    }
 }

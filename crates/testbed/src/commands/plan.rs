@@ -66,7 +66,7 @@ fn describe(plan: &Plan) -> String {
 fn node_rows(plan: &Plan, node: &Node, offloads: &[Offload]) -> Vec<[String; 6]> {
     let program = match &node.program {
         Program::Role(role) => role.name().to_owned(),
-        Program::Run(words) => words.join(" "),
+        Program::Run { words, .. } => words.join(" "),
     };
     let rows = node.interfaces.iter().zip(offloads).enumerate().map(|(index, (interface, offload))| {
         let (name, program) =

@@ -1,7 +1,11 @@
 //! One run of one plan, on whichever engine: its directory, its log, its reports.
 
+mod docker;
 mod netns;
+mod sandboxed;
 mod sim;
+
+pub(crate) use netns::purge_sockets;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +19,7 @@ use topology::{Plan, Setting};
 
 use crate::cli::{Calibrate, Engine};
 use crate::status::{BadInput, Status};
+use sandboxed::Sandboxed;
 
 /// A run that is about to be made.
 pub(crate) struct Job<'a> {
@@ -65,7 +70,7 @@ pub(crate) fn check_engine(engine: Engine) -> Result<(), String> {
             Ok(())
         }
         Engine::Sim => Ok(()),
-        Engine::Docker => Err("`--engine docker` is not supported yet".to_owned()),
+        Engine::Docker => docker::check_daemon().map_err(|error| format!("{error:#}")),
         Engine::Swarm => Err("`--engine swarm` is not supported yet".to_owned()),
     }
 }
@@ -75,6 +80,7 @@ pub(crate) fn check_engine(engine: Engine) -> Result<(), String> {
 pub(crate) fn check(engine: Engine, file: &Path, plan: &Plan) -> anyhow::Result<Result<(), Status>> {
     let checked = match engine {
         Engine::Sim => sim::check(plan),
+        Engine::Docker => docker::check(plan),
         _ => netns::check(plan),
     };
     match checked {
@@ -103,7 +109,17 @@ pub(crate) fn run(job: Job<'_>) -> anyhow::Result<Ended> {
     let path = directory.path().to_owned();
     let ended = match job.engine {
         Engine::Sim => sim::run(&job.plan, directory, about, job.show),
-        _ => netns::run(job.plan, directory, about, job.calibrate.depth(), job.show),
+        engine => {
+            let ground = if engine == Engine::Docker { docker::ground } else { netns::ground };
+            sandboxed::run(Sandboxed {
+                plan: job.plan,
+                directory,
+                about,
+                calibrate: job.calibrate.depth(),
+                show: job.show,
+                ground,
+            })
+        }
     };
     let status = ended.inspect_err(|_| abandon(&path))?;
     if !matches!(status, Status::Judged(_)) {

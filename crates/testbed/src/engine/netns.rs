@@ -1,25 +1,18 @@
-//! A run on network namespaces: in a sandbox that this process forks.
+//! Nodes in network namespaces.
 
 use std::io;
-use std::sync::{OnceLock, mpsc};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use anyhow::Context;
+use conductor::Ground;
 use conductor::files::SharedFiles;
-use conductor::{Options, RunDirectory};
-use event::{Record, RunState, Verdict};
 use fabric::PurgeError;
 use fabric::sandbox::Sandbox;
 use fabric::spawner::{self, NodeStart};
-use link::calibration::Depth;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use report::LiveView;
-use scenario::About;
 use topology::Plan;
 
-use super::{Refused, Show};
-use crate::status::Status;
+use super::Refused;
 
 /// Notes what the caller's programs are allowed, before anything is raised.
 pub(super) fn note_limits() {
@@ -38,50 +31,10 @@ pub(super) fn check(plan: &Plan) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Forks the sandbox and waits for its end.
-pub(super) fn run(
-    plan: Plan,
-    directory: RunDirectory,
-    about: About,
-    calibrate: Option<Depth>,
-    show: Show,
-) -> anyhow::Result<Status> {
-    let code = fabric::sandbox::run(move |sandbox| match inside(sandbox, plan, directory, about, calibrate, show) {
-        Ok(verdict) => verdict.exit_status(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            Status::from_error(&error).code()
-        }
-    })?;
-    Ok(Status::from_code(code))
-}
-
-/// What happens in the sandbox. Up to the spawner's start there must be no thread.
-fn inside(
-    sandbox: Sandbox,
-    plan: Plan,
-    directory: RunDirectory,
-    about: About,
-    calibrate: Option<Depth>,
-    show: Show,
-) -> anyhow::Result<Verdict> {
-    sandbox.hosts(&conductor::hosts::common(&plan)).context("no private /etc/hosts")?;
-    let spawner = spawner::start(&sandbox, WORKERS, node_main)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let (live, view) = show_live(show)?;
-    let observe = Box::new(move |record: &Record| {
-        // The view has ended only if its terminal has; the run goes on.
-        let _unseen = live.send(record.clone());
-    });
-    let outcome = runtime.block_on(conductor::run(
-        plan,
-        spawner,
-        Options { directory, about, signals: sandbox.signals, calibrate, observe },
-    ));
-    // The run's end dropped the sender, which ends the view. A file that a run cut short still compares is not waited for.
-    runtime.shutdown_background();
-    view.join().map_err(|_| anyhow::anyhow!("the live view failed"))?;
-    Ok(outcome?)
+/// What makes the nodes. To be called while the sandbox has no thread yet.
+pub(super) fn ground(sandbox: &Sandbox, plan: &Plan) -> anyhow::Result<Ground> {
+    sandbox.hosts(&conductor::hosts::common(plan)).context("no private /etc/hosts")?;
+    Ok(Ground::Namespaces(spawner::start(sandbox, WORKERS, node_main)?))
 }
 
 /// Processes that make nodes: one more than this gains nothing on two cores.
@@ -100,43 +53,15 @@ fn node_main(start: NodeStart) -> i32 {
         control: start.control,
         purge_sockets: Some(purge_sockets),
         bind_hosts: Some(fabric::bind_hosts),
+        caller: None,
     })
 }
 
-fn purge_sockets() -> io::Result<()> {
+/// Ends what connections a crashed program has left, where the kernel can.
+pub(crate) fn purge_sockets() -> io::Result<()> {
     match fabric::purge_sockets() {
         // What is left then is a late FIN of a connection that the other end has given up: a reset answers it.
         Ok(_) | Err(PurgeError::Unsupported) => Ok(()),
         Err(PurgeError::Refused { source }) => Err(source),
     }
-}
-
-/// How often the view moves when nothing happens.
-const TICK: Duration = Duration::from_millis(100);
-
-/// A slow or stopped terminal must not hold up the run: the view has a thread of its own.
-fn show_live(show: Show) -> anyhow::Result<(mpsc::Sender<Record>, JoinHandle<()>)> {
-    let (sender, records) = mpsc::channel::<Record>();
-    let form = report::Output::of_stdout(show == Show::Records);
-    let mut view = match show {
-        Show::Nothing => LiveView::to_writer(form, Box::new(io::sink())),
-        Show::Run | Show::Records => LiveView::new(form),
-    }
-    .context("no output")?;
-    let thread = thread::Builder::new().name("live-view".to_owned()).spawn(move || {
-        let began = fabric::clock::now();
-        let mut state = RunState::default();
-        loop {
-            match records.recv_timeout(TICK) {
-                Ok(record) => {
-                    state.apply(&record);
-                    view.observe(&record, &state);
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => view.tick(fabric::clock::now().since(began), &state),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        view.finish();
-    });
-    Ok((sender, thread.context("no thread for the live view")?))
 }

@@ -47,8 +47,14 @@ pub struct Node {
 pub enum Program {
     /// One of the transfer programs.
     Role(Role),
-    /// Any other program: its words.
-    Run(Vec<String>),
+    /// Any other program.
+    Run {
+        /// Its words.
+        words: Vec<String>,
+        /// In containers, the image that it is in; absent, it is the machine's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+    },
 }
 
 /// A transfer program and what the topology says of it.

@@ -39,7 +39,7 @@ pub(super) fn resolve_order(
 /// The nodes that a role talks to from its start.
 pub(super) fn referred(program: &Program) -> Vec<NodeId> {
     match program {
-        Program::Run(_) | Program::Role(Role::FileServer { .. } | Role::P2mpReceiver { .. } | Role::Router) => {
+        Program::Run { .. } | Program::Role(Role::FileServer { .. } | Role::P2mpReceiver { .. } | Role::Router) => {
             Vec::new()
         }
         Program::Role(Role::CheckServer { watch, .. }) => watch.clone(),

@@ -23,6 +23,24 @@ pub(crate) struct Run {
     pub(super) out: Option<At<String>>,
 }
 
+/// What is wrong with the name of an image, as the OCI distribution specification and Docker have them:
+/// `[host[:port]/]path[:tag][@digest]`.
+fn image_fault(name: &str) -> Option<String> {
+    const LONGEST: usize = 512;
+    if name.trim().is_empty() {
+        return Some("the name of an image cannot be empty".to_owned());
+    }
+    let is_odd = |c: char| !(c.is_ascii_alphanumeric() || "._-/:@".contains(c));
+    if let Some(odd) = name.chars().find(|c| is_odd(*c)) {
+        return Some(format!("{odd:?} cannot be in the name of an image"));
+    }
+    let parts = || name.split(['/', ':', '@']);
+    if parts().any(|part| part.is_empty() || part.starts_with(['.', '-'])) || name.len() > LONGEST {
+        return Some(format!("`{name}` is no name of an image, such as `nginx:alpine` or `ghcr.io/owner/name:tag`"));
+    }
+    None
+}
+
 impl Run {
     pub(super) fn resolve(&self, _node: Place, findings: &mut Findings<'_>) -> Option<Program> {
         let words: Vec<String> = self.run.value.iter().map(|word| word.0.clone()).collect();
@@ -36,13 +54,18 @@ impl Run {
             None
         };
         let path_is_good = self.out.as_ref().is_none_or(|out| check_path(out, findings));
-        if let Some(image) = self.image.as_ref().filter(|image| image.value.trim().is_empty()) {
-            findings.invalid(image.place, "the name of an image cannot be empty");
-        }
+        let image_is_named = self.image.as_ref().is_none_or(|image| match image_fault(&image.value) {
+            Some(fault) => {
+                findings.invalid(image.place, fault);
+                false
+            }
+            None => true,
+        });
         if let Some(message) = wrong {
             findings.invalid(self.run.place, message);
             return None;
         }
-        path_is_good.then_some(Program::Run(words))
+        let image = self.image.as_ref().map(|image| image.value.clone());
+        (path_is_good && image_is_named).then_some(Program::Run { words, image })
     }
 }

@@ -1,11 +1,11 @@
-//! The engine on network namespaces: fabric and node inits as one thing to command.
+//! Fabric and node inits as one thing to command, wherever the nodes live.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use event::{Direction, Lag, LinkChange, LinkCount, RecordedLinks, Recording};
 use fabric::relay::RelaySnapshot;
-use fabric::{Extras, Fabric, NetemCount, RaiseError};
+use fabric::{Births, Extras, Fabric, NetemCount, RaiseError};
 use link::calibration::Depth;
 use machine::Span;
 use nodes::init::lines::LineBuffer;
@@ -19,10 +19,8 @@ use topology::Plan;
 use topology::plan::{NodeId, Ready};
 
 use crate::calibration;
-use crate::files::SharedFiles;
-use crate::hosts;
 use crate::lag;
-use crate::launch::{self, Launch};
+use crate::launch::Launch;
 use crate::recording::{self, PortNames};
 
 /// Why the engine could not be built.
@@ -31,9 +29,6 @@ pub enum EngineError {
     /// Namespaces or links could not be made.
     #[error(transparent)]
     Raise(#[from] RaiseError),
-    /// The nodes' names could not be written.
-    #[error("failed to write the nodes' names into the run directory")]
-    Hosts(#[source] io::Error),
     /// A node's control connection is unusable.
     #[error("failed to reach the init of node {node}")]
     Control {
@@ -44,13 +39,22 @@ pub enum EngineError {
     },
 }
 
+/// What nodes find when their programs start.
+#[derive(Debug)]
+pub struct Places {
+    /// By node: what is started.
+    pub launches: Vec<Launch>,
+    /// By node: what its init makes its `/etc/hosts`, where the right one is not there already.
+    pub hosts: Vec<Option<PathBuf>>,
+}
+
 /// A standing fabric and a connection to every node's init.
-pub struct Netns {
+pub struct Engine {
     fabric: Fabric,
     port_names: PortNames,
     controls: Vec<OwnedWriteHalf>,
     launches: Vec<Launch>,
-    /// By node: its own `/etc/hosts`, if the common one says something else.
+    /// By node: what its `/etc/hosts` is to be, if it is something else already.
     hosts: Vec<Option<PathBuf>>,
     run: PathBuf,
     /// How links are measured, if they are.
@@ -62,24 +66,23 @@ pub struct Netns {
     lost_before: u64,
 }
 
-impl Netns {
-    /// Builds everything that `plan` asks for. What the nodes say goes to `inbox`.
+impl Engine {
+    /// Builds everything that `plan` asks for around nodes from `births`. What they say goes to `inbox`.
     ///
     /// # Errors
     /// When the machine refuses; whatever was built is gone then.
     pub async fn raise(
         plan: &Plan,
-        spawner: fabric::Spawner,
-        files: &SharedFiles,
+        births: Births,
+        places: Places,
         run: &Path,
         inbox: mpsc::Sender<Input>,
         calibrate: Option<Depth>,
     ) -> Result<Self, EngineError> {
+        let Places { launches, hosts } = places;
         let captures = plan.is_recorded().then(|| run.join(event::run_directory::PCAP));
-        let hosts = hosts::write(plan, &run.join(event::run_directory::HOSTS)).map_err(EngineError::Hosts)?;
-        let mut fabric = fabric::raise(plan, spawner, Extras { captures, probes: calibrate.is_some() }).await?;
+        let mut fabric = fabric::raise(plan, births, Extras { captures, probes: calibrate.is_some() }).await?;
         let mut controls = Vec::with_capacity(plan.nodes().len());
-        let mut launches = Vec::with_capacity(plan.nodes().len());
         for raised in fabric.take_nodes() {
             let name = &plan.node(raised.id).name;
             let failed = |source| EngineError::Control { node: name.clone(), source };
@@ -87,14 +90,12 @@ impl Netns {
             let (reader, writer) = UnixStream::from_std(raised.control).map_err(failed)?.into_split();
             tokio::spawn(listen(raised.id, reader, inbox.clone()));
             controls.push(writer);
-            let disk = event::run_directory::disk(run, name);
-            launches.push(launch::launch(plan, raised.id, files, &disk));
         }
         let run = run.to_owned();
         let port_names = PortNames::of(plan, &fabric);
         let (late_before, lost_before) = (Span::ZERO, 0);
         let mut engine =
-            Netns { fabric, port_names, controls, launches, hosts, run, calibrate, late_before, lost_before };
+            Engine { fabric, port_names, controls, launches, hosts, run, calibrate, late_before, lost_before };
         engine.note_losses().await;
         Ok(engine)
     }
