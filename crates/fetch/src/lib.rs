@@ -24,7 +24,7 @@ pub mod serve;
 pub mod tuning;
 
 pub use bitmap::Bitmap;
-pub use engine::{Config, Engine, Progress, Remains, SourceStatus};
+pub use engine::{Blocks, Config, Engine, Progress, Remains, SourceStatus};
 pub use manifest::{Digest, Manifest, ManifestError, Validator};
 pub use pieces::{ByteRange, PieceIndex, Pieces};
 pub use protocol::{

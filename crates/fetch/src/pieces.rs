@@ -70,6 +70,14 @@ impl Pieces {
         Pieces::new(length, size)
     }
 
+    /// The cut for a file that is served in blocks: a block each, or several where there would be too many. `None` beyond
+    /// all bounds.
+    pub fn of_blocks(length: u64, block: u32) -> Option<Self> {
+        let count = length.div_ceil(u64::from(block.max(1)));
+        let together = count.div_ceil(Pieces::MAX / 4).max(1);
+        Pieces::new(length, u32::try_from(u64::from(block) * together).ok()?)
+    }
+
     /// Bytes of the file.
     pub const fn length(self) -> u64 {
         self.length
@@ -156,5 +164,9 @@ mod tests {
         assert_eq!(Pieces::new(0, 10).unwrap().count(), 0);
         assert!(u64::from(Pieces::of_length(20 << 30).unwrap().count()) <= Pieces::MAX);
         assert!(Pieces::of_length(u64::MAX).is_none());
+        assert_eq!(Pieces::of_blocks(805_975, 10_000).unwrap().count(), 81);
+        let many = Pieces::of_blocks(1 << 40, 10_000).unwrap();
+        assert!(many.size().is_multiple_of(10_000) && u64::from(many.count()) <= Pieces::MAX);
+        assert_eq!((Pieces::of_blocks(1, 0), Pieces::of_blocks(u64::MAX, 1)), (None, None));
     }
 }

@@ -372,6 +372,9 @@ pub enum SourceState {
 /// Why a source is set apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Aside {
+    /// Its connection is over, and it was taken away.
+    #[error("it is gone")]
+    Gone,
     /// It has another length.
     #[error("its file has {theirs} bytes where the others have {ours}")]
     Length {

@@ -48,6 +48,9 @@ pub const STALL_CAP: Span = Span::from_secs(10);
 /// The silence allowed before the first byte of an answer, on top of the latency's multiple.
 pub const FIRST_BYTE_PATIENCE: Span = Span::from_millis(1000);
 
+/// The same of a source that serves blocks: it makes each request wait by intent, the published ones for a second.
+pub const FIRST_BLOCK_PATIENCE: Span = Span::from_secs(5);
+
 /// Bytes of the first range from a source whose speed is not known: a few round trips' worth at any usual speed, and
 /// little to wait for if it turns out slow.
 pub const FIRST_RANGE: u64 = 512 << 10;
@@ -64,6 +67,9 @@ pub const LONGEST_TIME: Span = Span::from_millis(500);
 
 /// Ranges that a source may be asked for at once.
 pub const RANGES_AT_ONCE: usize = 4;
+
+/// The same of a source that serves blocks: a second of a fast one in ranges of one block.
+pub const BLOCKS_AT_ONCE: usize = 64;
 
 /// Ranges end at multiples of this where pieces are larger than ranges.
 pub const RANGE_GRAIN: u64 = 16 << 10;

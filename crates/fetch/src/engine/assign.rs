@@ -51,11 +51,13 @@ impl Engine {
             return false;
         }
         let Some(first) = source.requests.first() else { return true };
-        if !source.has_ranges() || now < source.solo_until || source.requests.len() >= tuning::RANGES_AT_ONCE {
+        let most = if source.is_channel { tuning::BLOCKS_AT_ONCE } else { tuning::RANGES_AT_ONCE };
+        if !source.has_ranges() || now < source.solo_until || source.requests.len() >= most {
             return false;
         }
         let under_way = &self.requests[first];
-        under_way.accepted
+        // A channel is asked ahead before it answers: requests that wait together wait no longer than one.
+        (under_way.accepted || source.is_channel && source.meter.rate().is_some())
             && match source.speed(now) {
                 Some(speed) => self.left(id) as f64 / speed <= source.lead(now),
                 // Its speed is not known before some of it came: what it was asked for is a guess.
@@ -184,8 +186,7 @@ impl Engine {
                 }
                 let mut end = start.saturating_add(want).min(limit);
                 let at_piece = end.div_ceil(size) * size;
-                let rounded =
-                    if at_piece - end <= want / 2 { at_piece } else { end.next_multiple_of(tuning::RANGE_GRAIN) };
+                let rounded = if at_piece - end <= want / 2 { at_piece } else { end.next_multiple_of(self.grain()) };
                 end = rounded.min(limit);
                 if limit - end < tuning::SHORTEST_RANGE.min(want / 4) {
                     end = limit;
@@ -205,6 +206,11 @@ impl Engine {
         let count = ready.clone().count().max(1) as u64;
         let source = &self.sources[id.0];
         let Some(speed) = source.speed(now) else {
+            if let Some(blocks) = self.config.blocks {
+                // All of them together are asked for everything: what waits at a slow one is taken from it later.
+                let share = file.pieces.length() / u64::from(blocks.sources.max(1));
+                return share.next_multiple_of(self.grain());
+            }
             let guess = (tuning::FIRST_RANGE << source.opens.min(12)).min(file.pool.bytes() / (2 * count));
             return guess.max(tuning::SHORTEST_RANGE).min(self.segment());
         };
@@ -214,8 +220,9 @@ impl Engine {
         let busy = (self.left(id) as f64 / speed).max(or_guess(source.latency).as_secs_f64());
         // All end together if nobody takes more than this.
         let due = speed * (seconds_left - busy);
-        let shortest = (speed * tuning::SHORTEST_TIME.as_secs_f64())
-            .clamp(tuning::RANGE_GRAIN as f64, tuning::SHORTEST_RANGE as f64);
+        let grain = self.grain() as f64;
+        let shortest =
+            (speed * tuning::SHORTEST_TIME.as_secs_f64()).clamp(grain, grain.max(tuning::SHORTEST_RANGE as f64));
         if due < shortest / 2.0 && outstanding > 0 {
             return 0;
         }
@@ -223,6 +230,11 @@ impl Engine {
         let most = tuning::LONGEST_TIME.as_secs_f64().max(least);
         let size = speed * (seconds_left / tuning::SHARE_DIVISOR).clamp(least, most);
         (size.min(due).max(shortest) as u64).min(self.segment())
+    }
+
+    /// Ranges end at multiples of this, in bytes, if they do not end with a piece.
+    fn grain(&self) -> u64 {
+        self.config.blocks.map_or(tuning::RANGE_GRAIN, |blocks| u64::from(blocks.size.max(1)))
     }
 
     /// The longest range that may be asked for, in bytes, but for a piece under suspicion, which comes whole.
@@ -244,9 +256,16 @@ impl Engine {
         let last = *self.sources[victim.0].requests.last()?;
         let request = &self.requests[&last];
         let first = self.sources[victim.0].requests.len() == 1;
-        let guard =
-            if first { ((theirs * tuning::STEAL_GUARD.as_secs_f64()) as u64).max(tuning::RANGE_GRAIN) } else { 0 };
-        let least = (ours * 0.02).max(tuning::RANGE_GRAIN as f64 * 2.0);
+        let guard = match self.config.blocks {
+            // A block that has begun stays where it is.
+            Some(_) if first => request.want.start.next_multiple_of(self.grain()) - request.want.start,
+            None if first => ((theirs * tuning::STEAL_GUARD.as_secs_f64()) as u64).max(tuning::RANGE_GRAIN),
+            _ => 0,
+        };
+        let least = match self.config.blocks {
+            Some(_) => self.grain() as f64 / 2.0,
+            None => (ours * 0.02).max(tuning::RANGE_GRAIN as f64 * 2.0),
+        };
         if even < least {
             return None;
         }
@@ -255,6 +274,10 @@ impl Engine {
             return None;
         }
         let mut cut = request.want.end - amount;
+        if self.config.blocks.is_some() {
+            cut = (cut + self.grain() / 2) / self.grain() * self.grain();
+            cut = cut.clamp(request.want.start.saturating_add(guard).min(request.want.end), request.want.end);
+        }
         let size = u64::from(self.file.as_ref()?.pieces.size());
         let at_piece = cut.next_multiple_of(size);
         if at_piece < request.want.end && at_piece - cut <= amount / 8 {

@@ -2,7 +2,6 @@
 
 use machine::{Span, Time};
 
-use super::identify::cut;
 use super::source::Stage;
 use super::{Engine, Probe, or_guess};
 use crate::protocol::{Aside, CloseReason, Description, Hashes, Note, Output, RequestId, SourceId, SourceState, Why};
@@ -92,7 +91,7 @@ impl Engine {
             description.hashes = Hashes::Published(self.shared(manifest));
             description.drop_unfit_hashes();
         }
-        if cut(&description).is_none() {
+        if self.cut(&description).is_none() {
             // A length beyond all bounds.
             self.violated(now, id, CloseReason::Violation);
             return;
@@ -103,7 +102,9 @@ impl Engine {
         }
         let source = &mut self.sources[id.0];
         source.description = Some(description);
-        source.latency.get_or_insert(now.since(probe.asked) / 2);
+        if !source.is_channel {
+            source.latency.get_or_insert(now.since(probe.asked) / 2);
+        }
         source.heard = now;
         (source.asked, source.owed) = (0, 0);
         source.failed_once = false;
@@ -291,7 +292,8 @@ impl Engine {
             let usual = tuning::STALL_FLOOR.max(source.meter.gap() * tuning::STALL_GAPS).max(latency * 3);
             (usual.min(tuning::STALL_CAP), tuning::STALL_SUSPECT.max(source.meter.gap() * 2))
         } else {
-            let usual = tuning::FIRST_BYTE_PATIENCE + latency * tuning::PATIENCE_ROUND_TRIPS;
+            let patience = if source.is_channel { tuning::FIRST_BLOCK_PATIENCE } else { tuning::FIRST_BYTE_PATIENCE };
+            let usual = patience + latency * tuning::PATIENCE_ROUND_TRIPS;
             (usual, tuning::STALL_SUSPECT + latency * 2)
         };
         let allowed = if source.suspected.is_some() { suspect.min(usual) } else { usual };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use machine::{Span, Time};
 
 use super::Engine;
-use super::identify::{File, cut};
+use super::identify::File;
 use super::source::Stage;
 use crate::bitmap::Bitmap;
 use crate::journal::{Header, Writer};
@@ -113,7 +113,7 @@ impl Engine {
 
     /// From here on these hashes decide, also about what is here already. Ranges under way go on.
     pub(super) fn check_against(&mut self, description: Description) {
-        let Some(pieces) = cut(&description) else { return };
+        let Some(pieces) = self.cut(&description) else { return };
         let Some(old) = self.file.take() else { return };
         self.timers.cancel(Why::Hashes);
         let Some(manifest) = description.manifest().filter(|manifest| manifest.has_pieces()) else {

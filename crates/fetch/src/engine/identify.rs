@@ -124,7 +124,7 @@ impl Engine {
                     source.told,
                     SourceState::SetApart(Aside::Corrupt { .. } | Aside::Violations { .. } | Aside::Expected)
                 );
-                source.description.as_ref().filter(|offer| !is_apart && cut(offer).is_some())
+                source.description.as_ref().filter(|offer| !is_apart && self.cut(offer).is_some())
             })
         };
         // While nobody has the expected file, what there is is fetched: the end will tell.
@@ -211,9 +211,19 @@ impl Engine {
         refined(&self.counted(), &file.description).map(|(_, offer)| offer.clone())
     }
 
+    /// How a described file is cut into pieces; `None` for one beyond all bounds.
+    pub(super) fn cut(&self, description: &Description) -> Option<Pieces> {
+        let published =
+            description.manifest().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
+        published.or_else(|| match self.config.blocks {
+            Some(blocks) => Pieces::of_blocks(description.length, blocks.size),
+            None => Pieces::of_length(description.length),
+        })
+    }
+
     fn is_same_file(&self, header: &Header, offer: &Description) -> bool {
         let hashes = offer.manifest().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.digest());
-        let same_cut = cut(offer) == Some(header.pieces);
+        let same_cut = self.cut(offer) == Some(header.pieces);
         match (header.manifest, hashes) {
             (Some(ours), Some(theirs)) => same_cut && ours == theirs,
             // The hashes decide which pieces are.
@@ -230,7 +240,7 @@ impl Engine {
     }
 
     fn adopt(&mut self, now: Time, description: Description) {
-        let Some(pieces) = cut(&description) else { return };
+        let Some(pieces) = self.cut(&description) else { return };
         if let Some(old) = self.file.take() {
             (0..self.sources.len()).for_each(|index| self.cancel_requests(SourceId(index)));
             self.wasted += old.received.bytes().min(self.received.saturating_sub(self.wasted));
@@ -346,12 +356,6 @@ impl Found {
     fn nothing(pieces: Pieces) -> Self {
         Found { trusted: Bitmap::empty(pieces), durable: Bitmap::empty(pieces), rehash: VecDeque::new(), lost: 0 }
     }
-}
-
-/// How a described file is cut into pieces; `None` for one beyond all bounds.
-pub(super) fn cut(description: &Description) -> Option<Pieces> {
-    let published = description.manifest().filter(|manifest| manifest.has_pieces()).map(|manifest| manifest.pieces());
-    published.or_else(|| Pieces::of_length(description.length))
 }
 
 /// How deep published hashes reach: to the pieces, to the whole, not at all.

@@ -20,12 +20,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use machine::{Machine, Span, Time, Timers};
 
-pub use status::{Config, Progress, Remains, SourceStatus};
+pub use status::{Blocks, Config, Progress, Remains, SourceStatus};
 
 use crate::manifest::Digest;
 use crate::pieces::ByteRange;
 use crate::protocol::{
-    Expectation, Failure, Generation, Input, Note, Outcome, Output, RequestId, SourceId, SourceState, Why,
+    Aside, Expectation, Failure, Generation, Input, Note, Outcome, Output, RequestId, SourceId, SourceState, Why,
 };
 use crate::tuning;
 
@@ -117,12 +117,30 @@ impl Engine {
     /// Adds a source and begins to ask it.
     pub fn add_source(&mut self, now: Time) -> SourceId {
         let id = SourceId(self.sources.len());
-        self.sources.push(Source::new(now));
+        self.sources.push(Source::new(now, self.config.blocks.is_some()));
         if !self.finished {
             self.note(Note::Source { source: id, state: SourceState::Connecting });
             self.ask(now, id);
         }
         id
+    }
+
+    /// Adds a source whose speed, in bytes per second, and time from request to answer are known from another one.
+    pub fn add_known_source(&mut self, now: Time, rate: f64, latency: Span) -> SourceId {
+        let id = self.add_source(now);
+        let source = &mut self.sources[id.0];
+        source.meter.expect(rate);
+        source.latency = Some(latency);
+        id
+    }
+
+    /// Takes a source away: its ranges go to the others, and nothing more is heard of it.
+    pub fn remove_source(&mut self, now: Time, id: SourceId) {
+        if self.finished || self.sources[id.0].stage == Stage::Aside {
+            return;
+        }
+        self.retire(id, Aside::Gone);
+        self.assign_all(now);
     }
 
     /// The source numbered `index`, if there is one.
@@ -196,6 +214,10 @@ impl Engine {
     /// Sources that refuse are asked again as long as there is another one; but if nobody does anything else, waiting is
     /// of no use.
     fn fail_if_nobody_is_left(&mut self) {
+        if self.config.blocks.is_some() {
+            // There may be others soon.
+            return;
+        }
         let lost = |source: &Source| source.stage == Stage::Aside || source.refusals >= tuning::REFUSALS_MAX;
         let nobody = self.sources.iter().all(lost);
         if nobody && !self.sources.is_empty() && !self.finished {

@@ -70,7 +70,10 @@ impl Engine {
         let oversized = at.saturating_add(len) > asked.answer_end;
         let unfinished = asked.answer_end > at.saturating_add(len);
         let source = &mut self.sources[id.0];
-        source.meter.count(now, len);
+        // What a channel sends with the head of its first answer took no time of its pace.
+        if !(source.is_channel && source.meter.begins(now)) {
+            source.meter.count(now, len);
+        }
         source.heard = now;
         source.received += len;
         (source.setbacks, source.violations) = (0, 0);

@@ -9,6 +9,8 @@ use crate::tuning;
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) stage: Stage,
+    /// Whether it serves blocks at a pace of its own: its speed does not grow with time, as that of a TCP flow does.
+    pub(super) is_channel: bool,
     /// What was last said about it in a note.
     pub(super) told: SourceState,
     pub(super) description: Option<Description>,
@@ -60,9 +62,10 @@ pub(super) enum Stage {
 }
 
 impl Source {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time, is_channel: bool) -> Self {
         Source {
             stage: Stage::Seeking,
+            is_channel,
             told: SourceState::Connecting,
             description: None,
             requests: Vec::new(),
@@ -101,7 +104,7 @@ impl Source {
     pub(super) fn lead(&self, now: Time) -> f64 {
         let latency = super::or_guess(self.latency);
         let lead = latency.as_secs_f64() * 1.25 + tuning::LEAD.as_secs_f64();
-        let grows = now.since(self.began) < latency * tuning::GROWTH_ROUND_TRIPS;
+        let grows = !self.is_channel && now.since(self.began) < latency * tuning::GROWTH_ROUND_TRIPS;
         if grows { lead * tuning::GROWTH } else { lead }
     }
 
@@ -160,6 +163,16 @@ impl Meter {
         let weight = 1.0 - (-over.as_secs_f64() / tuning::RATE_MEMORY.as_secs_f64()).exp();
         self.smoothed = Some(self.smoothed.map_or(sample, |rate| rate + weight * (sample - rate)));
         (self.since, self.bytes) = (now, 0);
+    }
+
+    /// Whether nothing was counted since deliveries began, at this instant.
+    pub(super) fn begins(&self, now: Time) -> bool {
+        self.since == now && self.bytes == 0 && self.last.is_none()
+    }
+
+    /// What is known of the speed from elsewhere.
+    pub(super) fn expect(&mut self, rate: f64) {
+        self.smoothed = Some(rate);
     }
 
     /// Bytes per second, once measured.

@@ -17,12 +17,26 @@ pub struct Config {
     /// In how many ranges to fetch the file at least: none is longer than its length divided by this, rounded up, but for
     /// a piece that failed its hash. Absent: as measured speeds suggest.
     pub segments: Option<u32>,
+    /// How sources serve that know nothing smaller than a block. Absent: any range of bytes.
+    pub blocks: Option<Blocks>,
+}
+
+/// Sources that serve whole blocks, at a pace of their own, and come and go: the channels of a peer-to-peer protocol.
+///
+/// Ranges end where blocks end, and are asked for ahead as far as the delay of an answer reaches. A lack of sources is no
+/// failure, for there may be others soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Of a block, in bytes; not 0.
+    pub size: u32,
+    /// How many sources there will be at once.
+    pub sources: u32,
 }
 
 impl Config {
     /// A fresh download without any demands.
     pub fn new(boot: Boot) -> Self {
-        Config { boot, expect: None, remains: None, segments: None }
+        Config { boot, expect: None, remains: None, segments: None, blocks: None }
     }
 }
 
