@@ -32,6 +32,11 @@ impl Layout {
         Layout { size, block: BLOCK }
     }
 
+    /// Of all blocks but the last, in bytes.
+    pub fn block_size(self) -> u64 {
+        self.block
+    }
+
     /// How many blocks there are. A size that is a multiple of a block's ends in one that is empty: so the original counts.
     pub fn blocks(self) -> u64 {
         self.size / self.block + 1

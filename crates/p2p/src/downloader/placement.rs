@@ -1,0 +1,257 @@
+//! Where channels bring most.
+//!
+//! A channel's speed is its peer's pace, and holds for each connection by itself. So all of them belong on the fastest peer
+//! that is known, and the question is what it costs to get there: a channel that moves brings nothing until its first answer,
+//! and whether a peer that was never tried is faster shows only on a channel that goes there.
+//!
+//! Both are answered by the time at which the file would be here. For a peer that was never tried that time is a mean over
+//! what its pace may be: evenly anything up to that of the slowest that was met, and as much more as one more of them would
+//! be expected to be slower (the maximum of `k` even draws is `k / (k + 1)` of their range). With the better peer found, the
+//! other channels follow it where that pays.
+
+/// What may be put somewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Slot {
+    /// What it is doing, if anything.
+    pub(super) work: Option<Work>,
+    /// Bytes that would have to come again if it ended now.
+    pub(super) begun: f64,
+}
+
+/// What a channel is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Work {
+    /// The peer, by position.
+    pub(super) peer: usize,
+    /// Seconds from now until bytes come on it; 0 where they do.
+    pub(super) starts: f64,
+}
+
+/// A peer that may be used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Candidate {
+    /// Seconds for each byte, where that was measured.
+    pub(super) pace: Option<f64>,
+    /// Seconds for each byte at least, where it is only known to be slow.
+    pub(super) at_least: f64,
+}
+
+/// What is known when channels are placed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct State {
+    pub(super) slots: Vec<Slot>,
+    pub(super) peers: Vec<Candidate>,
+    /// Bytes that are still to come.
+    pub(super) missing: f64,
+    /// Seconds from the making of a channel to its first byte.
+    pub(super) latency: f64,
+}
+
+/// Puts a channel somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) slot: usize,
+    pub(super) peer: usize,
+}
+
+/// What a pace may be is looked at in so many points.
+const POINTS: usize = 16;
+
+/// A move must bring the end nearer by this share: measures are not exact.
+const WORTH: f64 = 0.015;
+
+/// Deliveries that show a pace.
+const SHOWN_AFTER: f64 = 1000.0;
+
+/// Bytes that come on a channel: from when, until when, how many a second. In seconds from now.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    from: f64,
+    to: f64,
+    rate: f64,
+}
+
+impl Flow {
+    fn on(from: f64, rate: f64) -> Flow {
+        Flow { from, to: f64::INFINITY, rate }
+    }
+}
+
+/// When so many bytes are here, in seconds from now; infinite if never.
+fn end_of(flows: &[Flow], missing: f64) -> f64 {
+    let mut instants: Vec<f64> = flows.iter().flat_map(|flow| [flow.from, flow.to]).filter(|t| t.is_finite()).collect();
+    instants.push(0.0);
+    instants.sort_by(f64::total_cmp);
+    let mut left = missing;
+    for (index, &at) in instants.iter().enumerate() {
+        let rate: f64 = flows.iter().filter(|flow| flow.from <= at && at < flow.to).map(|flow| flow.rate).sum();
+        let until = instants.get(index + 1).copied().unwrap_or(f64::INFINITY);
+        if rate > 0.0 && at + left / rate <= until {
+            return at + left / rate;
+        }
+        if until.is_infinite() {
+            break;
+        }
+        left -= rate * (until - at);
+    }
+    f64::INFINITY
+}
+
+impl State {
+    /// Bytes a second of a peer, as far as known: where it was not measured, in the middle of what it may be.
+    fn rate(&self, peer: usize) -> f64 {
+        let candidate = self.peers[peer];
+        1.0 / candidate.pace.unwrap_or_else(|| candidate.at_least.max(self.slowest() / 2.0))
+    }
+
+    /// The pace that the slowest of all may have.
+    fn slowest(&self) -> f64 {
+        let measured: Vec<f64> = self.peers.iter().filter_map(|peer| peer.pace).collect();
+        let count = measured.len() as f64;
+        let worst = self.peers.iter().map(|peer| peer.pace.unwrap_or(peer.at_least)).fold(0.0, f64::max);
+        if count == 0.0 { worst.max(1e-4) } else { worst * (count + 1.0) / count }
+    }
+
+    fn flow(&self, slot: &Slot) -> Option<Flow> {
+        slot.work.map(|work| Flow::on(work.starts, self.rate(work.peer)))
+    }
+
+    fn flows(&self) -> Vec<Flow> {
+        self.slots.iter().filter_map(|slot| self.flow(slot)).collect()
+    }
+
+    /// The best peer that was measured.
+    fn best(&self) -> Option<usize> {
+        let measured = (0..self.peers.len()).filter_map(|peer| self.peers[peer].pace.map(|pace| (peer, pace)));
+        measured.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(peer, _)| peer)
+    }
+
+    fn channels_on(&self, peer: usize) -> usize {
+        self.slots.iter().filter(|slot| slot.work.is_some_and(|work| work.peer == peer)).count()
+    }
+
+    /// Peers that were never tried, and nobody tries now.
+    fn untried(&self) -> impl Iterator<Item = usize> {
+        let is_untried = |peer: &usize| {
+            self.peers[*peer].pace.is_none() && self.peers[*peer].at_least == 0.0 && self.channels_on(*peer) == 0
+        };
+        (0..self.peers.len()).filter(is_untried)
+    }
+
+    /// What to do next, if anything; to be asked again when it is done.
+    pub(super) fn next_move(&self) -> Option<Move> {
+        self.fill().or_else(|| self.follow()).or_else(|| self.explore())
+    }
+
+    /// A slot without work.
+    fn fill(&self) -> Option<Move> {
+        let slot = self.slots.iter().position(|slot| slot.work.is_none())?;
+        let somebody_works = self.slots.iter().any(|slot| slot.work.is_some());
+        let now = end_of(&self.flows(), self.missing);
+        if somebody_works && now <= self.latency {
+            // It would come too late.
+            return None;
+        }
+        let best = self.best();
+        let tried = self.explored(slot).zip(self.untried().next());
+        let used = best.map(|peer| {
+            let mut flows = self.flows();
+            flows.push(Flow::on(self.latency, self.rate(peer)));
+            (end_of(&flows, self.missing), peer)
+        });
+        match (tried, used) {
+            (Some((end, peer)), Some((with_best, best))) => {
+                Some(Move { slot, peer: if end < with_best { peer } else { best } })
+            }
+            (None, Some((_, best))) => Some(Move { slot, peer: best }),
+            // Nothing was measured yet: evenly on all that are known.
+            (_, None) => {
+                let usable = (0..self.peers.len()).filter(|peer| self.peers[*peer].at_least < f64::INFINITY);
+                usable.min_by_key(|peer| self.channels_on(*peer)).map(|peer| Move { slot, peer })
+            }
+        }
+    }
+
+    /// A channel to the best peer that was measured.
+    fn follow(&self) -> Option<Move> {
+        let best = self.best()?;
+        let now = end_of(&self.flows(), self.missing);
+        let moved = |index: usize| {
+            let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
+            let mut flows: Vec<Flow> = others.filter_map(|(_, slot)| self.flow(slot)).collect();
+            flows.push(Flow::on(self.latency, self.rate(best)));
+            end_of(&flows, self.missing + self.slots[index].begun)
+        };
+        let elsewhere = |slot: &Slot| slot.work.is_some_and(|work| work.peer != best && self.is_understood(work.peer));
+        let slots = (0..self.slots.len()).filter(|index| elsewhere(&self.slots[*index]));
+        let (end, slot) = slots.map(|slot| (moved(slot), slot)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (end < now * (1.0 - WORTH)).then_some(Move { slot, peer: best })
+    }
+
+    /// Whether enough is known of a peer to leave it.
+    fn is_understood(&self, peer: usize) -> bool {
+        let best = self.best().and_then(|best| self.peers[best].pace).unwrap_or(0.0);
+        self.peers[peer].pace.is_some() || self.peers[peer].at_least > best
+    }
+
+    /// A channel to a peer that was never tried.
+    fn explore(&self) -> Option<Move> {
+        let peer = self.untried().next()?;
+        self.best()?;
+        let now = end_of(&self.flows(), self.missing);
+        // One that is on its way somewhere stays on it.
+        let settled = |slot: &Slot| slot.work.is_some_and(|work| work.starts == 0.0 && self.is_understood(work.peer));
+        let slots = (0..self.slots.len()).filter(|index| settled(&self.slots[*index]));
+        let rate = |slot: usize| self.slots[slot].work.map_or(0.0, |work| self.rate(work.peer));
+        let slot = slots.min_by(|a, b| rate(*a).total_cmp(&rate(*b)))?;
+        let end = self.explored(slot)?;
+        (end < now * (1.0 - WORTH)).then_some(Move { slot, peer })
+    }
+
+    /// Whether a peer that the tracker might name in so many seconds would be tried.
+    pub(super) fn wants_another(&self, named_in: f64) -> bool {
+        if self.best().is_none() || self.slots.iter().any(|slot| slot.work.is_none()) {
+            return true;
+        }
+        let later = State {
+            missing: self.missing - self.flows().iter().map(|flow| flow.rate).sum::<f64>() * named_in,
+            ..self.clone()
+        };
+        let now = end_of(&later.flows(), later.missing);
+        later.missing > 0.0 && later.explored(0).is_some_and(|end| end < now * (1.0 - WORTH))
+    }
+
+    /// The mean end if `slot` went to a peer that was never tried; `None` where nothing is known to compare it with.
+    fn explored(&self, slot: usize) -> Option<f64> {
+        let best = self.peers[self.best()?].pace?;
+        let slowest = self.slowest();
+        let missing = self.missing + self.slots[slot].begun;
+        let others: Vec<Flow> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != slot)
+            .filter_map(|(_, s)| self.flow(s))
+            .collect();
+        let mean = (0..POINTS).map(|point| {
+            let pace = slowest * (point as f64 + 0.5) / POINTS as f64;
+            let known = self.latency + (pace * SHOWN_AFTER).min(best * 2.0 * SHOWN_AFTER);
+            let follows = known + self.latency;
+            let mut stays = others.clone();
+            stays.push(Flow::on(self.latency, 1.0 / pace));
+            let stayed = end_of(&stays, missing);
+            if pace < best {
+                let cut = others.iter().map(|flow| Flow { to: known.max(flow.from), ..*flow });
+                let new = others.iter().map(|_| Flow::on(follows, 1.0 / pace));
+                let moved: Vec<Flow> = cut.chain(new).chain([Flow::on(self.latency, 1.0 / pace)]).collect();
+                stayed.min(end_of(&moved, missing))
+            } else {
+                let mut returns = others.clone();
+                returns.push(Flow { from: self.latency, to: known, rate: 1.0 / pace });
+                returns.push(Flow::on(follows, 1.0 / best));
+                stayed.min(end_of(&returns, missing))
+            }
+        });
+        Some(mean.sum::<f64>() / POINTS as f64)
+    }
+}
