@@ -255,3 +255,85 @@ impl State {
         Some(mean.sum::<f64>() / POINTS as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(pace_ms: f64) -> Candidate {
+        Candidate { pace: Some(pace_ms * 1e-6), at_least: 0.0 }
+    }
+
+    const UNTRIED: Candidate = Candidate { pace: None, at_least: 0.0 };
+
+    fn on(peer: usize) -> Slot {
+        Slot { work: Some(Work { peer, starts: 0.0 }), begun: 0.0 }
+    }
+
+    const FREE: Slot = Slot { work: None, begun: 0.0 };
+
+    /// Carries out moves until there are none; where the channels are then.
+    fn settle(mut state: State) -> Vec<Option<usize>> {
+        for _ in 0..100 {
+            let Some(Move { slot, peer }) = state.next_move() else {
+                return state.slots.iter().map(|slot| slot.work.map(|work| work.peer)).collect();
+            };
+            let work = Some(Work { peer, starts: state.latency });
+            assert_ne!(state.slots[slot].work.map(|work| work.peer), Some(peer), "a move leads elsewhere");
+            state.slots[slot] = Slot { work, begun: 0.0 };
+        }
+        panic!("it never settles: {state:?}");
+    }
+
+    fn state(slots: [Slot; 5], peers: Vec<Candidate>, missing: f64) -> State {
+        State { slots: slots.to_vec(), peers, missing, latency: 1.0 }
+    }
+
+    #[test]
+    fn the_end_is_where_the_flows_have_brought_everything() {
+        let flows = [Flow::on(0.0, 100.0), Flow::on(2.0, 300.0), Flow { from: 1.0, to: 2.0, rate: 50.0 }];
+        assert_eq!(end_of(&flows, 50.0), 0.5);
+        assert_eq!(end_of(&flows, 250.0), 2.0);
+        assert_eq!(end_of(&flows, 650.0), 3.0);
+        assert_eq!(end_of(&[], 1.0), f64::INFINITY);
+        assert_eq!(end_of(&[Flow { from: 0.0, to: 1.0, rate: 10.0 }], 11.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn peers_of_which_nothing_is_known_share_the_channels() {
+        let placed = settle(state([FREE; 5], vec![UNTRIED; 2], 8e5));
+        assert_eq!(placed.iter().filter(|peer| **peer == Some(0)).count(), 3);
+        assert_eq!(placed.iter().flatten().count(), 5);
+        assert_eq!(settle(state([FREE; 5], vec![], 8e5)), [None; 5]);
+    }
+
+    #[test]
+    fn channels_follow_to_the_faster_peer_while_that_pays() {
+        let slots = [on(0), on(0), on(0), on(1), on(1)];
+        let early = state(slots, vec![measured(50.0), measured(150.0)], 7e5);
+        assert_eq!(settle(early), [Some(0); 5]);
+        // 70 kB at 73 kB/s take less than a channel takes to move.
+        let late = state(slots, vec![measured(50.0), measured(150.0)], 7e4);
+        assert_eq!(settle(late), [Some(0), Some(0), Some(0), Some(1), Some(1)]);
+        let alike = state(slots, vec![measured(50.0), measured(51.0)], 7e5);
+        assert_eq!(settle(alike), [Some(0), Some(0), Some(0), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn a_peer_that_was_never_tried_is_tried_while_there_is_time_to_gain_by_it() {
+        let with = |pace: f64, missing| state([on(0); 5], vec![measured(pace), measured(190.0), UNTRIED], missing);
+        assert_eq!(settle(with(90.0, 7e5)).iter().filter(|peer| **peer == Some(2)).count(), 1);
+        assert_eq!(settle(with(90.0, 1e5)), [Some(0); 5]);
+        // There is hardly a faster one.
+        assert_eq!(settle(with(1.0, 7e6)), [Some(0); 5]);
+        assert!(with(90.0, 7e5).wants_another(0.0));
+        assert!(!with(1.0, 7e6).wants_another(0.0));
+    }
+
+    #[test]
+    fn a_channel_that_ended_is_made_again_unless_the_others_are_done_first() {
+        let slots = [on(0), on(0), on(0), on(0), FREE];
+        assert_eq!(settle(state(slots, vec![measured(50.0)], 5e5)), [Some(0); 5]);
+        assert_eq!(settle(state(slots, vec![measured(50.0)], 5e4))[4], None);
+    }
+}
