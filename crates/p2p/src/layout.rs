@@ -28,7 +28,7 @@ impl Layout {
     }
 
     /// In blocks of the published size.
-    pub fn published(size: u64) -> Layout {
+    pub const fn published(size: u64) -> Layout {
         Layout { size, block: BLOCK }
     }
 

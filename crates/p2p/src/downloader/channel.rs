@@ -189,3 +189,117 @@ impl Pace {
         self.first.map(|first| now.since(first).as_secs_f64() / self.at_first.max(1) as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fetch::{Boot, Config, Engine};
+    use machine::Machine;
+
+    use super::*;
+    use crate::peer_text::head;
+
+    const LAYOUT: Layout = Layout::published(25_000);
+
+    /// Requests are the engine's to name: as many as ranges are wanted.
+    fn requests() -> Vec<RequestId> {
+        let blocks = Some(fetch::Blocks { size: 10_000, sources: 3 });
+        let mut engine = Engine::new(Config { blocks, ..Config::new(Boot([0; 16])) });
+        (0..3).for_each(|_| _ = engine.add_source(Time::ZERO));
+        let named = std::iter::from_fn(|| engine.poll()).filter_map(|output| match output {
+            fetch::Output::Describe { request, .. } => Some(request),
+            _ => None,
+        });
+        named.collect()
+    }
+
+    fn channel() -> Channel {
+        Channel::new(Time::ZERO, ([10, 0, 0, 1], 1).into())
+    }
+
+    fn answer(offset: u64, length: u64) -> Vec<u8> {
+        let mut text = head(Span { offset, length }).into_bytes();
+        text.extend((offset..offset + length).map(|at| at as u8));
+        text
+    }
+
+    /// What the engine hears, bodies put together, however the bytes come.
+    fn heard(channel: &mut Channel, bytes: &[u8], step: usize) -> Result<Vec<(RequestId, Vec<u8>)>, String> {
+        let mut told: Vec<(RequestId, Vec<u8>)> = Vec::new();
+        for piece in bytes.chunks(step) {
+            channel.feed(Time::ZERO, &Bytes::copy_from_slice(piece), |input| match input {
+                Input::Opened { request, head } => {
+                    assert!(told.iter().all(|(other, _)| *other != request), "a range begins once");
+                    assert!(!head.range.is_empty());
+                    told.push((request, Vec::new()));
+                }
+                Input::Body { request, bytes } => {
+                    let (last, body) = told.last_mut().expect("a head comes first");
+                    assert_eq!(*last, request);
+                    body.extend_from_slice(&bytes);
+                }
+                other => panic!("{other:?}"),
+            })?;
+        }
+        Ok(told)
+    }
+
+    fn bytes_of(range: std::ops::Range<u64>) -> Vec<u8> {
+        range.map(|at| at as u8).collect()
+    }
+
+    #[test]
+    fn ranges_become_blocks_and_answers_what_was_wanted_of_them() {
+        let requests = requests();
+        let stream = [answer(0, 10_000), answer(10_000, 10_000), answer(20_000, 5_000)].concat();
+        for step in [1, 7, 1000, 9_999, 100_000] {
+            let mut channel = channel();
+            let lines = channel.ask("f", LAYOUT, requests[0], ByteRange::new(4_000, 20_000));
+            assert_eq!(lines, "GET f:0\nGET f:1\n");
+            assert_eq!(channel.ask("f", LAYOUT, requests[1], ByteRange::new(20_000, 25_000)), "GET f:2\n");
+            let told = heard(&mut channel, &stream, step).expect("as asked");
+            assert_eq!(told, [(requests[0], bytes_of(4_000..20_000)), (requests[1], bytes_of(20_000..25_000))]);
+            assert_eq!(channel.received, 25_000);
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_is_passed_over() {
+        let requests = requests();
+        let mut channel = channel();
+        channel.ask("f", LAYOUT, requests[0], ByteRange::new(0, 10_000));
+        channel.ask("f", LAYOUT, requests[1], ByteRange::new(10_000, 20_000));
+        heard(&mut channel, &answer(0, 10_000)[..3_000], 3_000).expect("as asked");
+        channel.cancel(requests[0]);
+        assert_eq!(channel.unwanted(), 10_000 - channel.begun_block());
+        let rest = [&answer(0, 10_000)[3_000..], &answer(10_000, 10_000)[..]].concat();
+        assert_eq!(heard(&mut channel, &rest, 500).expect("as asked"), [(requests[1], bytes_of(10_000..20_000))]);
+    }
+
+    #[test]
+    fn a_peer_that_answers_something_else_is_told_of() {
+        let requests = requests();
+        for (said, why) in [
+            (answer(10_000, 10_000), "asked for 10000 bytes from 0, it answers 10000 bytes from 10000"),
+            (answer(0, 9_999), "asked for 10000 bytes from 0, it answers 9999 bytes from 0"),
+            (b"400 BAD_FORMAT: GET f:0\n".to_vec(), "the peer refused the request: 400 BAD_FORMAT: GET f:0 "),
+            ([answer(0, 10_000), answer(0, 10_000)].concat(), "it answers what nobody asked"),
+        ] {
+            let mut channel = channel();
+            channel.ask("f", LAYOUT, requests[0], ByteRange::new(0, 10_000));
+            assert_eq!(heard(&mut channel, &said, 4_000).expect_err("it lies"), why);
+        }
+    }
+
+    #[test]
+    fn a_pace_is_known_from_the_second_delivery_on() {
+        let at = |millis| Time::ZERO + machine::Span::from_millis(millis);
+        let mut pace = Pace::default();
+        assert_eq!((pace.measured(at(0)), pace.at_least(at(0))), (None, None));
+        pace.count(at(1000), 1000);
+        assert_eq!((pace.measured(at(1100)), pace.at_least(at(1100))), (None, Some(1e-4)));
+        pace.count(at(1050), 1000);
+        pace.count(at(1100), 1000);
+        assert_eq!(pace.measured(at(1120)), Some(5e-5));
+        assert_eq!(pace.measured(at(2100)), Some(1e-3), "it has fallen silent");
+    }
+}
