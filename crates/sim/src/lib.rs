@@ -6,6 +6,7 @@
 //! * [`disk`]: what survives the death of a process and the loss of power, at worst.
 //! * [`download`]: servers, a check server and a client that runs the real `fetch` engine; and what it must never do.
 //! * [`multicast`]: a sender and receivers of the fast mode over links; [`tcp`]: who may be beside them.
+//! * [`p2p`]: a tracker, the published peer and downloaders; and what these must never do.
 //! * [`schedule`]: random worlds and faults from a seed.
 //! * [`run`](mod@run): a plan with its scenario, link models and programs on one clock; the same records as on namespaces.
 //! * [`program`]: what runs in a node there; [`classic`] and [`fast`]: the point-to-multipoint programs.
@@ -31,6 +32,7 @@ pub mod disk;
 pub mod download;
 pub mod fast;
 pub mod multicast;
+pub mod p2p;
 pub mod program;
 pub mod queue;
 pub mod roles;
