@@ -2,13 +2,10 @@
 //!
 //! `cargo run --release -p sim --example p2p_time -- --seed N` shows a run step by step.
 
-use std::fmt::Write as _;
-
 use fetch::Outcome;
 use machine::{Ratio, Seed, Span, Time};
 use p2p::downloader::Config;
 use sim::p2p::{Download, Published, Setup, Summary, Timing, World};
-
 
 /// Downloads in the worlds of `seeds`, which differ from the published one as `change` says.
 #[track_caller]
@@ -41,12 +38,10 @@ fn table(rows: &[Row]) -> String {
         let Summary { mean, median, longest, fluid, foresight, worst_ratio, wasted, channels, questions } =
             Summary::of(timings);
         let (seeds, over) = (timings.len(), mean / fluid);
-        writeln!(
-            table,
+        table += &format!(
             "{name:<34} {seeds:>5}  {mean:>7.2}  {median:>6.2}  {longest:>7.2}  {fluid:>6.2}  {foresight:>9.2}  \
-             {over:>14.3}  {worst_ratio:>6.2}  {wasted:>12.0}  {channels:>8.1}  {questions:>9.1}"
-        )
-        .unwrap();
+             {over:>14.3}  {worst_ratio:>6.2}  {wasted:>12.0}  {channels:>8.1}  {questions:>9.1}\n"
+        );
     }
     table
 }
