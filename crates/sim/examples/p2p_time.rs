@@ -8,15 +8,15 @@
 //! `--client ours|published|ahead`, `--stretch MS`, `--delay MS`, `--loss PERCENT`, `--no-churn` change the world. With
 //! `--seed` it prints what happened when.
 
-use machine::{Ratio, Seed, Span, Time};
-use p2p::downloader::Config;
+use machine::{Ratio, Span, Time};
+use p2p::downloader::Downloader;
 use sim::p2p::{Channel, Published, Report, Setup, Summary, Timing};
 
 /// Requests that the client `ahead` sends ahead on each connection.
 const AHEAD: usize = 4;
 
 fn main() -> Result<(), String> {
-    let (mut seeds, mut seed, mut client) = (500, None, "published".to_owned());
+    let (mut seeds, mut seed, mut client) = (500, None, "ours".to_owned());
     let mut base = Setup::published(0);
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
@@ -55,8 +55,9 @@ fn main() -> Result<(), String> {
 
 fn time(setup: &Setup, client: &str) -> Result<(Timing, Report), String> {
     match client {
-        "published" => Timing::of(setup, |now, config: Config, _: Seed| Published::new(now, config, 1)),
-        "ahead" => Timing::of(setup, |now, config: Config, _: Seed| Published::new(now, config, AHEAD)),
+        "ours" => Timing::of(setup, Downloader::new),
+        "published" => Timing::of(setup, |now, config| Published::new(now, config, 1)),
+        "ahead" => Timing::of(setup, |now, config| Published::new(now, config, AHEAD)),
         other => Err(format!("no client: {other}")),
     }
 }

@@ -3,7 +3,7 @@
 //! `cargo run --release -p sim --example p2p_time -- --seed N` shows a run step by step.
 
 use fetch::Outcome;
-use machine::{Ratio, Seed, Span, Time};
+use machine::{Ratio, Span, Time};
 use p2p::downloader::Config;
 use sim::p2p::{Download, Published, Setup, Summary, Timing, World};
 
@@ -12,7 +12,7 @@ use sim::p2p::{Download, Published, Setup, Summary, Timing, World};
 fn times<D: Download>(
     seeds: u64,
     change: fn(&mut Setup),
-    downloader: impl Fn(Time, Config, Seed) -> D + Copy,
+    downloader: impl Fn(Time, Config) -> D + Copy,
 ) -> Vec<Timing> {
     let time = |seed| {
         let mut setup = Setup::published(seed);
@@ -23,8 +23,8 @@ fn times<D: Download>(
 }
 
 /// With so many requests under way on each connection; 1 as published.
-fn published(ahead: usize) -> impl Fn(Time, Config, Seed) -> Published + Copy {
-    move |now, config, _| Published::new(now, config, ahead)
+fn published(ahead: usize) -> impl Fn(Time, Config) -> Published + Copy {
+    move |now, config| Published::new(now, config, ahead)
 }
 
 type Row = (&'static str, Vec<Timing>);
@@ -73,11 +73,11 @@ fn times_are_those_of_the_table() {
 #[test]
 fn what_must_not_happen_is_seen() {
     // A sixth connection, which the peer closes at once.
-    let six = |now, config: Config, _| Published::new(now, Config { connections: 6, ..config }, 1);
+    let six = |now, config: Config| Published::new(now, Config { connections: 6, ..config }, 1);
     let error = Timing::of(&Setup::published(1), six).unwrap_err();
     assert!(error.contains("6 connections are open") && error.contains("one connection too many"), "{error}");
     // Questions without a pause.
-    let hasty = |now, config: Config, _| Published::new(now, Config { ask_every: Span::from_secs(1), ..config }, 1);
+    let hasty = |now, config: Config| Published::new(now, Config { ask_every: Span::from_secs(1), ..config }, 1);
     let error = Timing::of(&Setup::published(1), hasty).unwrap_err();
     assert!(error.contains("the tracker is asked again after 1s"), "{error}");
 }

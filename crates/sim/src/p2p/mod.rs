@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fetch::{CloseReason, Outcome, Progress};
-use machine::{Machine, Seed, Stream, Time};
-use p2p::downloader::{ChannelId, Config, Input, Output};
+use machine::{Machine, Stream, Time};
+use p2p::downloader::{ChannelId, Config, Downloader, Input, Output};
 use rand::{Rng, RngExt};
 
 use crate::queue::Queue;
@@ -175,14 +175,11 @@ enum Event {
 
 impl<D: Download> World<D> {
     /// A world at its beginning; `downloader` makes each client's machine.
-    pub fn new(setup: Setup, downloader: impl Fn(Time, Config, Seed) -> D) -> World<D> {
+    pub fn new(setup: Setup, downloader: impl Fn(Time, Config) -> D) -> World<D> {
         let mut content = vec![0; setup.size as usize];
         setup.seed("content").stream().fill_bytes(&mut content);
         let content = Bytes::from(content);
-        let make = |nth: usize| {
-            let machine = downloader(Time::ZERO, setup.config(), setup.seed(&format!("downloader {nth}")));
-            Client::new(machine, &setup, content.clone())
-        };
+        let make = |_| Client::new(downloader(Time::ZERO, setup.config()), &setup, content.clone());
         World {
             queue: Queue::default(),
             clients: (0..setup.downloaders).map(make).collect(),
@@ -301,14 +298,12 @@ impl<D: Download> World<D> {
     }
 }
 
-/// Our own.
-#[cfg(any())]
-impl Download for p2p::downloader::Downloader {
+impl Download for Downloader {
     fn wants_body(&self) -> bool {
-        self.wants_body()
+        Downloader::wants_body(self)
     }
 
     fn progress(&self) -> Progress {
-        self.progress()
+        Downloader::progress(self)
     }
 }

@@ -1,6 +1,6 @@
 //! How long downloads take beside the bounds, over many seeds.
 
-use machine::{Seed, Span, Time};
+use machine::{Span, Time};
 use p2p::downloader::Config;
 
 use super::fluid::{fluid, foresight};
@@ -33,10 +33,7 @@ impl Timing {
     ///
     /// # Errors
     /// What happened that must not, or that it did not end; with the seed.
-    pub fn of<D: Download>(
-        setup: &Setup,
-        downloader: impl Fn(Time, Config, Seed) -> D,
-    ) -> Result<(Timing, Report), String> {
+    pub fn of<D: Download>(setup: &Setup, downloader: impl Fn(Time, Config) -> D) -> Result<(Timing, Report), String> {
         let report = World::new(setup.clone(), downloader).run(Time::ZERO + PATIENCE);
         let [run] = &report.runs[..] else { return Err(format!("{} clients, not one", report.runs.len())) };
         let Some(took) = run.complete() else {
