@@ -5,7 +5,7 @@
 //! cargo run --release -p sim --example p2p_time -- --seed 7
 //! ```
 //!
-//! `--client ours|published|ahead`, `--stretch MS`, `--delay MS`, `--loss PERCENT`, `--no-churn` change the world. With
+//! `--from` is the first seed; `--client ours|published|ahead`, `--stretch MS`, `--delay MS`, `--loss PERCENT`, `--no-churn` change the world. With
 //! `--seed` it prints what happened when.
 
 use machine::{Ratio, Span, Time};
@@ -16,7 +16,7 @@ use sim::p2p::{Channel, Published, Report, Setup, Summary, Timing};
 const AHEAD: usize = 4;
 
 fn main() -> Result<(), String> {
-    let (mut seeds, mut seed, mut client) = (500, None, "ours".to_owned());
+    let (mut from, mut seeds, mut seed, mut client) = (0, 500, None, "ours".to_owned());
     let mut base = Setup::published(0);
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
@@ -26,6 +26,7 @@ fn main() -> Result<(), String> {
         };
         match option.as_str() {
             "--seeds" => seeds = number()?,
+            "--from" => from = number()?,
             "--seed" => seed = Some(number()?),
             "--stretch" => base.ports.stretch = Span::from_millis(number()?),
             "--delay" => base.delay = Span::from_millis(number()?),
@@ -46,11 +47,25 @@ fn main() -> Result<(), String> {
         return Ok(());
     }
     let mut timings = Vec::new();
-    for seed in 0..seeds {
-        timings.push(time(&Setup { seed, ..base.clone() }, &client)?.0);
+    let mut failed = 0;
+    for seed in from..from + seeds {
+        match time(&Setup { seed, ..base.clone() }, &client) {
+            Ok((timing, _)) => timings.push(timing),
+            Err(error) => {
+                println!("{error}");
+                failed += 1;
+            }
+        }
+    }
+    if timings.is_empty() {
+        return Err("no download was complete".to_owned());
     }
     distribution(&mut timings);
-    Ok(())
+    if failed > 0 {
+        Err(format!("{failed} of {seeds} downloads were not complete, and are not counted"))
+    } else {
+        Ok(())
+    }
 }
 
 fn time(setup: &Setup, client: &str) -> Result<(Timing, Report), String> {

@@ -7,7 +7,7 @@ use super::fluid::{fluid, foresight};
 use super::{Download, Report, Setup, World};
 
 /// The longest that a download may take.
-const PATIENCE: Span = Span::from_secs(600);
+const PATIENCE: Span = Span::from_secs(120);
 
 /// How long one download took, and what it cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,9 +37,9 @@ impl Timing {
         let report = World::new(setup.clone(), downloader).run(Time::ZERO + PATIENCE);
         let [run] = &report.runs[..] else { return Err(format!("{} clients, not one", report.runs.len())) };
         let Some(took) = run.complete() else {
-            let last = &run.log[run.log.len().saturating_sub(20)..];
+            let last = &run.log[run.log.len().saturating_sub(8)..];
             let (seed, ended, faults) = (setup.seed, &run.ended, &run.faults);
-            return Err(format!("seed {seed} ended {ended:?} with faults {faults:#?}; last {last:#?}"));
+            return Err(format!("seed {seed} ended {ended:?} with faults {faults:#?}; last {last:?}"));
         };
         let timing = Timing {
             seed: setup.seed,
