@@ -216,8 +216,11 @@ impl Engine {
         };
         let total: f64 = ready.filter_map(|source| source.speed(now)).sum::<f64>().max(speed);
         let outstanding: u64 = self.requests.values().map(|request| request.want.len()).sum();
-        let seconds_left = (file.pool.bytes() + outstanding) as f64 / total;
-        let busy = (self.left(id) as f64 / speed).max(or_guess(source.latency).as_secs_f64());
+        let seconds_left = match self.config.blocks {
+            Some(_) => self.even_end(now, file.pool.bytes() as f64),
+            None => (file.pool.bytes() + outstanding) as f64 / total,
+        };
+        let busy = self.busy(id, speed);
         // All end together if nobody takes more than this.
         let due = speed * (seconds_left - busy);
         let grain = self.grain() as f64;
@@ -230,6 +233,29 @@ impl Engine {
         let most = tuning::LONGEST_TIME.as_secs_f64().max(least);
         let size = speed * (seconds_left / tuning::SHARE_DIVISOR).clamp(least, most);
         (size.min(due).max(shortest) as u64).min(self.segment())
+    }
+
+    /// Seconds until a source brings what it is asked for now.
+    fn busy(&self, id: SourceId, speed: f64) -> f64 {
+        (self.left(id) as f64 / speed).max(or_guess(self.sources[id.0].latency).as_secs_f64())
+    }
+
+    /// Seconds until everything is here if all sources end together that help before that: with fast sources that answer
+    /// late, the delay of an answer is most of it.
+    fn even_end(&self, now: Time, pool: f64) -> f64 {
+        let ready = (0..self.sources.len()).map(SourceId).filter(|id| self.sources[id.0].stage == Stage::Ready);
+        let mut joins: Vec<(f64, f64)> =
+            ready.filter_map(|id| self.sources[id.0].speed(now).map(|speed| (self.busy(id, speed), speed))).collect();
+        joins.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut total, mut left, mut end) = (0.0, pool, 0.0);
+        for (busy, speed) in joins {
+            if total > 0.0 && end + left / total <= busy {
+                break;
+            }
+            left -= total * (busy - end);
+            (total, end) = (total + speed, busy);
+        }
+        if total > 0.0 { end + left / total } else { f64::MAX }
     }
 
     /// Ranges end at multiples of this, in bytes, if they do not end with a piece.
