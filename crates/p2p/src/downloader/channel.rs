@@ -10,6 +10,12 @@ use machine::Time;
 use crate::layout::{Layout, Span};
 use crate::peer_text::{AnswerError, Answers, Heard, Part, Request};
 
+/// A channel without a byte for so many times what is usual is taken for slow.
+const LATE: f64 = 2.0;
+
+/// Bytes of a delivery, where none came to tell.
+const DELIVERY_GUESS: f64 = 1000.0;
+
 /// A connection, from its making to its end.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -56,6 +62,14 @@ impl Channel {
         }
     }
 
+    /// Seconds for each byte at least, from what did not come; `latency` is what it usually takes until something comes.
+    pub(super) fn at_least(&self, now: Time, latency: f64) -> f64 {
+        self.pace.at_least(now).unwrap_or_else(|| {
+            let waits = now.since(self.begun).as_secs_f64();
+            if waits > latency * LATE { (waits - latency) / DELIVERY_GUESS } else { 0.0 }
+        })
+    }
+
     /// The lines that ask for `range`, in whole blocks.
     pub(super) fn ask(&mut self, file: &str, layout: Layout, request: RequestId, range: ByteRange) -> Bytes {
         let mut lines = String::new();
@@ -96,7 +110,7 @@ impl Channel {
     /// # Errors
     /// When the peer says what it may not say: nothing it says is of use then.
     pub(super) fn feed(&mut self, now: Time, bytes: &Bytes, mut tell: impl FnMut(Input)) -> Result<(), String> {
-        let (mut fault, mut came) = (None, 0);
+        let (mut fault, mut came, mut begins) = (None, 0, false);
         let asked = &mut self.asked;
         let outcome = self.answers.feed(bytes, false, |heard| {
             if fault.is_some() {
@@ -105,6 +119,7 @@ impl Channel {
             match heard {
                 Heard::Head(span) => match asked.front() {
                     Some(front) if front.block == span => {
+                        begins = true;
                         if let (Some(request), Some(range)) = (front.request, front.begins) {
                             let head = Head { range, total: None, validator: None };
                             tell(Input::Opened { request, head });
@@ -131,7 +146,7 @@ impl Channel {
         });
         if came > 0 {
             self.received += came;
-            self.pace.count(now, came);
+            self.pace.count(now, came, begins);
         }
         match (fault, outcome) {
             (Some(fault), _) => Err(fault),
@@ -158,14 +173,24 @@ pub(super) struct Pace {
     /// Bytes that came at the first instant, and after it.
     at_first: u64,
     after: u64,
+    /// Of the latter, those that did not begin an answer, and the time that they took: before an answer a peer may wait for
+    /// other reasons than its pace.
+    within: u64,
+    took: machine::Span,
 }
 
 impl Pace {
-    fn count(&mut self, now: Time, bytes: u64) {
+    fn count(&mut self, now: Time, bytes: u64, begins_answer: bool) {
         match self.first {
             None => (self.first, self.at_first) = (Some(now), bytes),
             Some(first) if first == now => self.at_first += bytes,
-            Some(_) => self.after += bytes,
+            Some(_) => {
+                self.after += bytes;
+                if !begins_answer {
+                    self.within += bytes;
+                    self.took = self.took + now.since(self.last);
+                }
+            }
         }
         self.last = now;
     }
@@ -178,7 +203,10 @@ impl Pace {
     /// Seconds for each byte, once two deliveries came: what came with the first took no time of its own.
     pub(super) fn measured(&self, now: Time) -> Option<f64> {
         let first = self.first.filter(|_| self.after > 0)?;
-        let steady = self.last.since(first).as_secs_f64() / self.after as f64;
+        let steady = match self.within {
+            0 => self.last.since(first).as_secs_f64() / self.after as f64,
+            within => self.took.as_secs_f64() / within as f64,
+        };
         // A silence that is longer than usual makes it slower, one that is no longer does not.
         let silent = now.since(self.last).as_secs_f64() / self.at_first.max(1) as f64;
         Some(if silent > 3.0 * steady { silent } else { steady })
@@ -295,10 +323,10 @@ mod tests {
         let at = |millis| Time::ZERO + machine::Span::from_millis(millis);
         let mut pace = Pace::default();
         assert_eq!((pace.measured(at(0)), pace.at_least(at(0))), (None, None));
-        pace.count(at(1000), 1000);
+        pace.count(at(1000), 1000, true);
         assert_eq!((pace.measured(at(1100)), pace.at_least(at(1100))), (None, Some(1e-4)));
-        pace.count(at(1050), 1000);
-        pace.count(at(1100), 1000);
+        pace.count(at(1050), 1000, false);
+        pace.count(at(1100), 1000, false);
         assert_eq!(pace.measured(at(1120)), Some(5e-5));
         assert_eq!(pace.measured(at(2100)), Some(1e-3), "it has fallen silent");
     }

@@ -41,12 +41,6 @@ const PLACE_EVERY: Span = Span::from_millis(100);
 /// From the making of a channel to its first byte, in seconds, as long as none was measured.
 const LATENCY_GUESS: f64 = 0.5;
 
-/// A channel without a byte for so many times what is usual is taken for slow.
-const LATE: f64 = 2.0;
-
-/// Bytes of a delivery, where none came to tell.
-const DELIVERY_GUESS: f64 = 1000.0;
-
 /// Fetches one file from the peers that a tracker names.
 #[derive(Debug)]
 pub struct Downloader {
@@ -266,6 +260,11 @@ impl Downloader {
     /// Its ranges go to the others.
     fn forget(&mut self, now: Time, id: ChannelId) {
         let Some(channel) = self.channels.remove(&id) else { return };
+        let slow = channel.at_least(now, self.latency.unwrap_or(LATENCY_GUESS));
+        if let Some(known) = self.peers.get_mut(channel.peer) {
+            // Or else it would be tried again, as one of which nothing is known.
+            known.at_least = known.at_least.max(slow);
+        }
         self.requests.retain(|_, of| *of != id);
         if let (Some(engine), Some(source)) = (&mut self.engine, channel.source) {
             engine.remove_source(now, source);
@@ -359,14 +358,8 @@ impl Downloader {
         }
         let at_least = |address: SocketAddr| {
             let of = self.channels.values().filter(|channel| channel.peer == address);
-            let slow = of.map(|channel| match channel.pace.at_least(now) {
-                Some(pace) => pace,
-                None => {
-                    let waits = now.since(channel.begun).as_secs_f64();
-                    if waits > latency * LATE { (waits - latency) / DELIVERY_GUESS } else { 0.0 }
-                }
-            });
-            slow.fold(0.0, f64::max)
+            let known = self.peers.get(address).map_or(0.0, |peer| peer.at_least);
+            of.map(|channel| channel.at_least(now, latency)).fold(known, f64::max)
         };
         let candidate = |address: &SocketAddr| Candidate {
             pace: self.peers.get(*address).and_then(|peer| peer.pace),

@@ -20,6 +20,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Seconds for each byte on a connection, if that was measured.
     pub(super) pace: Option<f64>,
+    /// Seconds for each byte at least, as a channel showed that was left before it showed more.
+    pub(super) at_least: f64,
     /// Times in a row that it broke off or did not answer.
     failures: u32,
     /// Nothing is asked of it before.
@@ -51,7 +53,7 @@ impl Peers {
             let Some(worst) = worst.map(|peer| peer.address) else { return false };
             self.all.retain(|peer| peer.address != worst);
         }
-        self.all.push(Peer { address, pace: None, failures: 0, away_until: now, is_banned: false });
+        self.all.push(Peer { address, pace: None, at_least: 0.0, failures: 0, away_until: now, is_banned: false });
         true
     }
 
@@ -84,7 +86,7 @@ impl Peers {
         peer.away_until = peer.away_until.max(now + pause);
         if why == CloseReason::Refused {
             // Nobody is there: whoever comes back may be another one.
-            peer.pace = None;
+            (peer.pace, peer.at_least) = (None, 0.0);
         }
     }
 }

@@ -132,9 +132,7 @@ impl State {
 
     /// Peers that were never tried, and nobody tries now.
     fn untried(&self) -> impl Iterator<Item = usize> {
-        let is_untried = |peer: &usize| {
-            self.peers[*peer].pace.is_none() && self.peers[*peer].at_least == 0.0 && self.channels_on(*peer) == 0
-        };
+        let is_untried = |peer: &usize| !self.is_understood(*peer) && self.channels_on(*peer) == 0;
         (0..self.peers.len()).filter(is_untried)
     }
 
