@@ -75,8 +75,9 @@ impl Engine {
         let oversized = at.saturating_add(len) > asked.answer_end;
         let unfinished = asked.answer_end > at.saturating_add(len);
         let source = &mut self.sources[id.0];
-        // What a channel sends with the head of its first answer took no time of its pace.
-        if !(source.is_channel && source.meter.begins(now)) {
+        if source.is_channel {
+            source.meter.count_paced(now, len);
+        } else {
             source.meter.count(now, len);
         }
         source.heard = now;

@@ -110,7 +110,8 @@ impl Channel {
     /// # Errors
     /// When the peer says what it may not say: nothing it says is of use then.
     pub(super) fn feed(&mut self, now: Time, bytes: &Bytes, mut tell: impl FnMut(Input)) -> Result<(), String> {
-        let (mut fault, mut came, mut begins) = (None, 0, false);
+        let (mut fault, mut came) = (None, 0);
+        let pace = &mut self.pace;
         let asked = &mut self.asked;
         let outcome = self.answers.feed(bytes, false, |heard| {
             if fault.is_some() {
@@ -119,7 +120,7 @@ impl Channel {
             match heard {
                 Heard::Head(span) => match asked.front() {
                     Some(front) if front.block == span => {
-                        begins = true;
+                        pace.answer_begins();
                         if let (Some(request), Some(range)) = (front.request, front.begins) {
                             let head = Head { range, total: None, validator: None };
                             tell(Input::Opened { request, head });
@@ -146,7 +147,7 @@ impl Channel {
         });
         if came > 0 {
             self.received += came;
-            self.pace.count(now, came, begins);
+            self.pace.count(now, came);
         }
         match (fault, outcome) {
             (Some(fault), _) => Err(fault),
@@ -165,33 +166,42 @@ fn wrong(asked: Span, told: Span) -> String {
     )
 }
 
-/// How fast bytes come on a channel.
+/// How fast bytes come on a channel: what leaves at an instant is followed by the time that it takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     first: Option<Time>,
     last: Time,
-    /// Bytes that came at the first instant, and after it.
+    /// Bytes that came at the first instant, at the last one, and before that.
     at_first: u64,
-    after: u64,
-    /// Of the latter, those that did not begin an answer, and the time that they took: before an answer a peer may wait for
-    /// other reasons than its pace.
+    at_last: u64,
+    before: u64,
+    /// Of those before, such as were followed by more of the same answer, and the time until then: before an answer a peer
+    /// may wait for other reasons than its pace.
     within: u64,
     took: machine::Span,
+    begins: bool,
 }
 
 impl Pace {
-    fn count(&mut self, now: Time, bytes: u64, begins_answer: bool) {
-        match self.first {
-            None => (self.first, self.at_first) = (Some(now), bytes),
-            Some(first) if first == now => self.at_first += bytes,
-            Some(_) => {
-                self.after += bytes;
-                if !begins_answer {
-                    self.within += bytes;
-                    self.took = self.took + now.since(self.last);
-                }
+    /// What comes next is the beginning of an answer.
+    fn answer_begins(&mut self) {
+        self.begins = true;
+    }
+
+    fn count(&mut self, now: Time, bytes: u64) {
+        let begins = std::mem::take(&mut self.begins);
+        let first = *self.first.get_or_insert(now);
+        if now == first {
+            self.at_first += bytes;
+        } else if now > self.last {
+            self.before += self.at_last;
+            if !begins {
+                self.within += self.at_last;
+                self.took = self.took + now.since(self.last);
             }
+            self.at_last = 0;
         }
+        self.at_last += bytes;
         self.last = now;
     }
 
@@ -200,11 +210,11 @@ impl Pace {
         self.first
     }
 
-    /// Seconds for each byte, once two deliveries came: what came with the first took no time of its own.
+    /// Seconds for each byte, once bytes came at two instants.
     pub(super) fn measured(&self, now: Time) -> Option<f64> {
-        let first = self.first.filter(|_| self.after > 0)?;
+        let first = self.first.filter(|_| self.before > 0)?;
         let steady = match self.within {
-            0 => self.last.since(first).as_secs_f64() / self.after as f64,
+            0 => self.last.since(first).as_secs_f64() / self.before as f64,
             within => self.took.as_secs_f64() / within as f64,
         };
         // A silence that is longer than usual makes it slower, one that is no longer does not.
@@ -323,10 +333,11 @@ mod tests {
         let at = |millis| Time::ZERO + machine::Span::from_millis(millis);
         let mut pace = Pace::default();
         assert_eq!((pace.measured(at(0)), pace.at_least(at(0))), (None, None));
-        pace.count(at(1000), 1000, true);
+        pace.answer_begins();
+        pace.count(at(1000), 1000);
         assert_eq!((pace.measured(at(1100)), pace.at_least(at(1100))), (None, Some(1e-4)));
-        pace.count(at(1050), 1000, false);
-        pace.count(at(1100), 1000, false);
+        pace.count(at(1050), 1000);
+        pace.count(at(1100), 1000);
         assert_eq!(pace.measured(at(1120)), Some(5e-5));
         assert_eq!(pace.measured(at(2100)), Some(1e-3), "it has fallen silent");
     }
