@@ -5,7 +5,7 @@
 //! together. When nothing is unassigned, it takes the end of the range that would last longest, cut so that both end
 //! together. When that is too little to cut, and its owner is late, it fetches the same bytes: whoever is first wins.
 
-use machine::Time;
+use machine::{Span, Time};
 
 use super::source::{Source, Stage};
 use super::{Engine, Request, or_guess};
@@ -208,7 +208,8 @@ impl Engine {
         let Some(speed) = source.speed(now) else {
             if let Some(blocks) = self.config.blocks {
                 // All of them together are asked for everything: what waits at a slow one is taken from it later.
-                let share = file.pieces.length() / u64::from(blocks.sources.max(1));
+                let busy = self.sources.iter().filter(|source| !source.requests.is_empty()).count() as u64;
+                let share = file.pool.bytes().div_ceil(u64::from(blocks.sources).saturating_sub(busy).max(1));
                 return share.next_multiple_of(self.grain());
             }
             let guess = (tuning::FIRST_RANGE << source.opens.min(12)).min(file.pool.bytes() / (2 * count));
@@ -217,7 +218,7 @@ impl Engine {
         let total: f64 = ready.filter_map(|source| source.speed(now)).sum::<f64>().max(speed);
         let outstanding: u64 = self.requests.values().map(|request| request.want.len()).sum();
         let seconds_left = match self.config.blocks {
-            Some(_) => self.even_end(now, file.pool.bytes() as f64),
+            Some(_) => self.even_end(now, file.pool.bytes() as f64, source.latency),
             None => (file.pool.bytes() + outstanding) as f64 / total,
         };
         let busy = self.busy(id, speed);
@@ -242,10 +243,16 @@ impl Engine {
 
     /// Seconds until everything is here if all sources end together that help before that: with fast sources that answer
     /// late, the delay of an answer is most of it.
-    fn even_end(&self, now: Time, pool: f64) -> f64 {
+    fn even_end(&self, now: Time, pool: f64, latency: Option<Span>) -> f64 {
         let ready = (0..self.sources.len()).map(SourceId).filter(|id| self.sources[id.0].stage == Stage::Ready);
         let mut joins: Vec<(f64, f64)> =
             ready.filter_map(|id| self.sources[id.0].speed(now).map(|speed| (self.busy(id, speed), speed))).collect();
+        // Those that are on their way will be as fast as the best.
+        let best = joins.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+        if let (Some(blocks), Some((_, speed))) = (self.config.blocks, best) {
+            let latency = or_guess(latency).as_secs_f64();
+            joins.resize(joins.len().max(blocks.sources as usize), (latency, speed));
+        }
         joins.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (mut total, mut left, mut end) = (0.0, pool, 0.0);
         for (busy, speed) in joins {

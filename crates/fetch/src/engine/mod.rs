@@ -134,6 +134,16 @@ impl Engine {
         id
     }
 
+    /// A source that serves blocks is as fast as this, in bytes per second: who drives it knows what of the time it was owed
+    /// nothing.
+    pub fn set_speed(&mut self, now: Time, id: SourceId, rate: f64) {
+        let was_unknown = self.sources[id.0].meter.rate().is_none();
+        self.sources[id.0].meter.expect(rate);
+        if was_unknown && !self.finished {
+            self.assign_all(now);
+        }
+    }
+
     /// Takes a source away: its ranges go to the others, and nothing more is heard of it.
     pub fn remove_source(&mut self, now: Time, id: SourceId) {
         if self.finished || self.sources[id.0].stage == Stage::Aside {

@@ -34,11 +34,6 @@ impl Engine {
             }
             return;
         }
-        // An answer that came as soon as one can was waited for, whatever came before it: that is no matter of pace.
-        let waited = now.since(asked.opened);
-        if source.is_channel && source.latency.is_some_and(|latency| waited * 10 <= latency * 11) {
-            source.meter.begin(now);
-        }
         if asked.undisturbed {
             source.meter.begin(now);
             let latency = now.since(asked.opened);
@@ -76,7 +71,7 @@ impl Engine {
         let unfinished = asked.answer_end > at.saturating_add(len);
         let source = &mut self.sources[id.0];
         if source.is_channel {
-            source.meter.count_paced(now, len);
+            source.meter.beat(now);
         } else {
             source.meter.count(now, len);
         }

@@ -144,9 +144,6 @@ pub(super) struct Meter {
 /// The least time that a speed is measured over.
 const WINDOW: Span = Span::from_millis(40);
 
-/// But so many bytes of a source that serves blocks tell enough.
-const ENOUGH: u64 = 20_000;
-
 impl Meter {
     /// Deliveries begin, after a pause that says nothing about speed.
     pub(super) fn begin(&mut self, now: Time) {
@@ -155,35 +152,22 @@ impl Meter {
 
     pub(super) fn count(&mut self, now: Time, bytes: u64) {
         self.bytes += bytes;
-        if let Some(last) = self.last.replace(now) {
-            self.gap = (self.gap * 7 + now.since(last)) / 8;
-        }
+        self.beat(now);
         let over = now.since(self.since);
         if over < WINDOW {
             return;
         }
-        self.sample(over);
-        self.since = now;
-    }
-
-    /// The same for a source with a pace of its own: what leaves at an instant is followed by the time that it takes.
-    pub(super) fn count_paced(&mut self, now: Time, bytes: u64) {
-        let over = now.since(self.since);
-        if self.bytes > 0 && (over >= WINDOW || self.bytes >= ENOUGH && !over.is_zero()) {
-            self.sample(over);
-            self.since = now;
-        }
-        self.bytes += bytes;
-        if let Some(last) = self.last.replace(now) {
-            self.gap = (self.gap * 7 + now.since(last)) / 8;
-        }
-    }
-
-    fn sample(&mut self, over: Span) {
         let sample = self.bytes as f64 / over.as_secs_f64();
         let weight = 1.0 - (-over.as_secs_f64() / tuning::RATE_MEMORY.as_secs_f64()).exp();
         self.smoothed = Some(self.smoothed.map_or(sample, |rate| rate + weight * (sample - rate)));
-        self.bytes = 0;
+        (self.since, self.bytes) = (now, 0);
+    }
+
+    /// Something came.
+    pub(super) fn beat(&mut self, now: Time) {
+        if let Some(last) = self.last.replace(now) {
+            self.gap = (self.gap * 7 + now.since(last)) / 8;
+        }
     }
 
     /// What is known of the speed from elsewhere.

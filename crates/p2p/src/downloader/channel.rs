@@ -170,17 +170,20 @@ fn wrong(asked: Span, told: Span) -> String {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     first: Option<Time>,
+    /// When the last delivery began, and what came with it.
     last: Time,
-    /// Bytes that came at the first instant, at the last one, and before that.
-    at_first: u64,
-    at_last: u64,
+    in_last: u64,
+    /// What came before it.
     before: u64,
-    /// Of those before, such as were followed by more of the same answer, and the time until then: before an answer a peer
-    /// may wait for other reasons than its pace.
+    /// Of that, what was followed by more of the same answer, and the time until then: before an answer a peer may wait for
+    /// other reasons than its pace.
     within: u64,
     took: machine::Span,
     begins: bool,
 }
+
+/// What comes within this time is one delivery: a read may find the first part of one.
+const DELIVERY: machine::Span = machine::Span::from_millis(2);
 
 impl Pace {
     /// What comes next is the beginning of an answer.
@@ -190,19 +193,19 @@ impl Pace {
 
     fn count(&mut self, now: Time, bytes: u64) {
         let begins = std::mem::take(&mut self.begins);
-        let first = *self.first.get_or_insert(now);
-        if now == first {
-            self.at_first += bytes;
-        } else if now > self.last {
-            self.before += self.at_last;
+        if self.first.is_none() {
+            (self.first, self.last) = (Some(now), now);
+        }
+        if now.since(self.last) >= DELIVERY {
+            let delivered = std::mem::take(&mut self.in_last);
+            self.before += delivered;
             if !begins {
-                self.within += self.at_last;
+                self.within += delivered;
                 self.took = self.took + now.since(self.last);
             }
-            self.at_last = 0;
+            self.last = now;
         }
-        self.at_last += bytes;
-        self.last = now;
+        self.in_last += bytes;
     }
 
     /// When bytes came first.
@@ -210,21 +213,19 @@ impl Pace {
         self.first
     }
 
-    /// Seconds for each byte, once bytes came at two instants.
-    pub(super) fn measured(&self, now: Time) -> Option<f64> {
+    /// Seconds for each byte, once two deliveries came.
+    pub(super) fn measured(&self) -> Option<f64> {
         let first = self.first.filter(|_| self.before > 0)?;
-        let steady = match self.within {
+        Some(match self.within {
             0 => self.last.since(first).as_secs_f64() / self.before as f64,
             within => self.took.as_secs_f64() / within as f64,
-        };
-        // A silence that is longer than usual makes it slower, one that is no longer does not.
-        let silent = now.since(self.last).as_secs_f64() / self.at_first.max(1) as f64;
-        Some(if silent > 3.0 * steady { silent } else { steady })
+        })
     }
 
     /// Seconds for each byte at least, from the silence since the first.
     pub(super) fn at_least(&self, now: Time) -> Option<f64> {
-        self.first.map(|first| now.since(first).as_secs_f64() / self.at_first.max(1) as f64)
+        let so_far = self.before + self.in_last;
+        self.first.map(|first| now.since(first).as_secs_f64() / so_far.max(1) as f64)
     }
 }
 
@@ -331,14 +332,23 @@ mod tests {
     #[test]
     fn a_pace_is_known_from_the_second_delivery_on() {
         let at = |millis| Time::ZERO + machine::Span::from_millis(millis);
+        // In nanoseconds for each byte.
+        let measured = |pace: &Pace| pace.measured().map(|seconds| (seconds * 1e9).round());
         let mut pace = Pace::default();
-        assert_eq!((pace.measured(at(0)), pace.at_least(at(0))), (None, None));
+        assert_eq!((measured(&pace), pace.at_least(at(0))), (None, None));
         pace.answer_begins();
         pace.count(at(1000), 1000);
-        assert_eq!((pace.measured(at(1100)), pace.at_least(at(1100))), (None, Some(1e-4)));
+        assert_eq!((measured(&pace), pace.at_least(at(1100))), (None, Some(1e-4)));
         pace.count(at(1050), 1000);
-        pace.count(at(1100), 1000);
-        assert_eq!(pace.measured(at(1120)), Some(5e-5));
-        assert_eq!(pace.measured(at(2100)), Some(1e-3), "it has fallen silent");
+        assert_eq!(measured(&pace), Some(50_000.0));
+        // A part of a delivery, and a moment later the rest.
+        pace.count(at(1100), 400);
+        pace.count(at(1101), 600);
+        assert_eq!(measured(&pace), Some(50_000.0));
+        // It waited for the next request.
+        pace.answer_begins();
+        pace.count(at(3000), 1000);
+        pace.count(at(3050), 1000);
+        assert_eq!(measured(&pace), Some(50_000.0));
     }
 }

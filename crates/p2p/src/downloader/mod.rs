@@ -41,6 +41,9 @@ const PLACE_EVERY: Span = Span::from_millis(100);
 /// From the making of a channel to its first byte, in seconds, as long as none was measured.
 const LATENCY_GUESS: f64 = 0.5;
 
+/// Seconds for each byte, less than which nobody takes.
+const FASTEST: f64 = 1e-12;
+
 /// Fetches one file from the peers that a tracker names.
 #[derive(Debug)]
 pub struct Downloader {
@@ -204,7 +207,7 @@ impl Downloader {
         let peer = channel.peer;
         let pace = self.peers.get(peer).and_then(|known| known.pace);
         channel.source = Some(match (pace, self.latency) {
-            (Some(pace), Some(latency)) => engine.add_known_source(now, 1.0 / pace, span(latency)),
+            (Some(pace), Some(latency)) => engine.add_known_source(now, 1.0 / pace.max(FASTEST), span(latency)),
             _ => engine.add_source(now),
         });
         self.note(Note::Opened { channel: id, peer });
@@ -214,13 +217,16 @@ impl Downloader {
     fn received(&mut self, now: Time, id: ChannelId, bytes: &Bytes) {
         let Some(engine) = &mut self.engine else { return };
         let Some(channel) = self.channels.get_mut(&id) else { return };
-        let was_measured = channel.pace.measured(now).is_some();
+        let was_measured = channel.pace.measured().is_some();
         let was_silent = channel.pace.first().is_none();
         let mut told = Vec::new();
         let outcome = channel.feed(now, bytes, |input| told.push(input));
         told.into_iter().for_each(|input| engine.handle(now, input));
         let Some(channel) = self.channels.get(&id) else { return };
-        let (peer, measured) = (channel.peer, channel.pace.measured(now));
+        let (peer, measured) = (channel.peer, channel.pace.measured());
+        if let (Some(pace), Some(source)) = (measured, channel.source) {
+            engine.set_speed(now, source, 1.0 / pace.max(FASTEST));
+        }
         if was_silent && channel.pace.first().is_some() {
             let latency = now.since(channel.begun).as_secs_f64();
             self.latency = Some(self.latency.map_or(latency, |known| (known * 3.0 + latency) / 4.0));
@@ -391,14 +397,21 @@ impl Downloader {
             if state.missing <= 0.0 && self.layout.is_some_and(|layout| layout.size > 0) {
                 break;
             }
-            let Some(next) = state.next_move() else { break };
-            let to = addresses[next.peer];
-            if let Some((&id, channel)) = self.channels.iter().nth(next.slot) {
-                let from = channel.peer;
-                self.note(Note::Moved { channel: id, from, to });
-                self.close(now, id);
+            let moves = state.next_moves();
+            if moves.is_empty() {
+                break;
             }
-            self.connect(now, to);
+            // Closing one changes the places of the others.
+            let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
+            for next in moves {
+                let to = addresses[next.peer];
+                if let Some((&id, channel)) = ids.get(next.slot).and_then(|id| self.channels.get_key_value(id)) {
+                    let from = channel.peer;
+                    self.note(Note::Moved { channel: id, from, to });
+                    self.close(now, id);
+                }
+                self.connect(now, to);
+            }
         }
         let alone = self.channels.is_empty() && self.peers.usable(now).next().is_none();
         if alone && !self.is_alone {

@@ -57,7 +57,10 @@ pub(super) struct Move {
 /// What a pace may be is looked at in so many points.
 const POINTS: usize = 16;
 
-/// A move must bring the end nearer by this share: measures are not exact.
+/// Moves must bring the end nearer by this share: a better peer may be named soon, and they cost what they cost.
+const WORTH_MOVING: f64 = 0.06;
+
+/// A trial must: chances are not exact.
 const WORTH: f64 = 0.015;
 
 /// Deliveries that show a pace.
@@ -137,8 +140,9 @@ impl State {
     }
 
     /// What to do next, if anything; to be asked again when it is done.
-    pub(super) fn next_move(&self) -> Option<Move> {
-        self.fill().or_else(|| self.follow()).or_else(|| self.explore())
+    pub(super) fn next_moves(&self) -> Vec<Move> {
+        let one = |next: Move| vec![next];
+        self.fill().map(one).or_else(|| self.follow()).or_else(|| self.explore().map(one)).unwrap_or_default()
     }
 
     /// A slot without work.
@@ -170,20 +174,25 @@ impl State {
         }
     }
 
-    /// A channel to the best peer that was measured.
-    fn follow(&self) -> Option<Move> {
+    /// Channels to the best peer that was measured: as many as bring the end nearest, the slowest first.
+    fn follow(&self) -> Option<Vec<Move>> {
         let best = self.best()?;
         let now = end_of(&self.flows(), self.missing);
-        let moved = |index: usize| {
-            let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
-            let mut flows: Vec<Flow> = others.filter_map(|(_, slot)| self.flow(slot)).collect();
-            flows.push(Flow::on(self.latency, self.rate(best)));
-            end_of(&flows, self.missing + self.slots[index].begun)
-        };
         let elsewhere = |slot: &Slot| slot.work.is_some_and(|work| work.peer != best && self.is_understood(work.peer));
-        let slots = (0..self.slots.len()).filter(|index| elsewhere(&self.slots[*index]));
-        let (end, slot) = slots.map(|slot| (moved(slot), slot)).min_by(|a, b| a.0.total_cmp(&b.0))?;
-        (end < now * (1.0 - WORTH)).then_some(Move { slot, peer: best })
+        let mut slots: Vec<usize> = (0..self.slots.len()).filter(|index| elsewhere(&self.slots[*index])).collect();
+        let brings = |slot: &usize| self.slots[*slot].work.map_or(0.0, |work| self.rate(work.peer));
+        slots.sort_by(|a, b| brings(a).total_cmp(&brings(b)));
+        let moved = |count: usize| {
+            let leaves = |index: &usize| slots[..count].contains(index);
+            let stay = (0..self.slots.len()).filter(|index| !leaves(index));
+            let mut flows: Vec<Flow> = stay.filter_map(|index| self.flow(&self.slots[index])).collect();
+            flows.resize(flows.len() + count, Flow::on(self.latency, self.rate(best)));
+            let again: f64 = slots[..count].iter().map(|slot| self.slots[*slot].begun).sum();
+            end_of(&flows, self.missing + again)
+        };
+        let (end, count) = (1..=slots.len()).map(|count| (moved(count), count)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let moves = || slots[..count].iter().map(|slot| Move { slot: *slot, peer: best }).collect();
+        (end < now * (1.0 - WORTH_MOVING)).then(moves)
     }
 
     /// Whether enough is known of a peer to leave it.
@@ -273,12 +282,15 @@ mod tests {
     /// Carries out moves until there are none; where the channels are then.
     fn settle(mut state: State) -> Vec<Option<usize>> {
         for _ in 0..100 {
-            let Some(Move { slot, peer }) = state.next_move() else {
+            let moves = state.next_moves();
+            if moves.is_empty() {
                 return state.slots.iter().map(|slot| slot.work.map(|work| work.peer)).collect();
-            };
-            let work = Some(Work { peer, starts: state.latency });
-            assert_ne!(state.slots[slot].work.map(|work| work.peer), Some(peer), "a move leads elsewhere");
-            state.slots[slot] = Slot { work, begun: 0.0 };
+            }
+            for Move { slot, peer } in moves {
+                let work = Some(Work { peer, starts: state.latency });
+                assert_ne!(state.slots[slot].work.map(|work| work.peer), Some(peer), "a move leads elsewhere");
+                state.slots[slot] = Slot { work, begun: 0.0 };
+            }
         }
         panic!("it never settles: {state:?}");
     }
