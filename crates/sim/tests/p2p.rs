@@ -4,8 +4,11 @@
 
 use fetch::Outcome;
 use machine::{Ratio, Span, Time};
-use p2p::downloader::Config;
+use p2p::downloader::{Config, Downloader};
 use sim::p2p::{Download, Published, Setup, Summary, Timing, World};
+
+/// One in ten.
+const TENTH: Ratio = Ratio::from_parts_per_billion(100_000_000).expect("less than all");
 
 /// Downloads in the worlds of `seeds`, which differ from the published one as `change` says.
 #[track_caller]
@@ -55,6 +58,14 @@ fn times_are_those_of_the_table() {
         ("published client", times(10, calm, published(1))),
         ("published client", times(500, calm, published(1))),
         ("the same, four requests ahead", times(500, calm, published(4))),
+        ("ours", times(10, calm, Downloader::new)),
+        ("ours", times(500, calm, Downloader::new)),
+        ("10 % of datagrams lost", times(100, |setup| setup.datagram_loss = TENTH, Downloader::new)),
+        ("50 ms each way", times(100, |setup| setup.delay = Span::from_millis(50), Downloader::new)),
+        ("no churn", times(100, |setup| setup.ports.churn = None, Downloader::new)),
+        ("churn every second", times(100, |setup| setup.ports.churn = Some(Span::from_secs(1)), Downloader::new)),
+        ("stretch 10 ms", times(100, |setup| setup.ports.stretch = Span::from_millis(10), Downloader::new)),
+        ("a digest is told", times(100, |setup| setup.digest = true, Downloader::new)),
     ];
     let table = table(&rows);
     println!("{table}");
@@ -67,6 +78,18 @@ fn times_are_those_of_the_table() {
         table,
         "run with UPDATE_TABLES=1 and review the difference"
     );
+    // No client can be better than one that knew everything in advance, but for what leaves at once when an answer begins.
+    for (name, timings) in &rows {
+        for timing in timings {
+            assert!(timing.took >= 0.97 * timing.foresight, "{name}: {timing:?}");
+        }
+    }
+    let ours = |seeds: usize| {
+        let row = rows.iter().find(|(name, timings)| *name == "ours" && timings.len() == seeds);
+        Summary::of(&row.expect("it is in the table").1)
+    };
+    assert!(ours(10).mean <= 10.0, "{:?}", ours(10));
+    assert!(ours(500).over_fluid() <= 1.35, "{:?}", ours(500));
 }
 
 /// A witness that never speaks is none.
@@ -85,7 +108,7 @@ fn what_must_not_happen_is_seen() {
 #[test]
 fn several_clients_are_served_as_if_each_were_alone() {
     let setup = Setup { downloaders: 3, ..Setup::published(3) };
-    let report = World::new(setup, published(1)).run(Time::ZERO + Span::from_secs(600));
+    let report = World::new(setup, Downloader::new).run(Time::ZERO + Span::from_secs(600));
     for run in &report.runs {
         assert!(run.complete().is_some(), "{:?} {:?}", run.ended, run.faults);
     }
@@ -96,7 +119,7 @@ fn several_clients_are_served_as_if_each_were_alone() {
 #[test]
 fn a_seed_repeats_itself() {
     let run = |seed| {
-        let report = World::new(Setup::published(seed), published(1)).run(Time::ZERO + Span::from_secs(600));
+        let report = World::new(Setup::published(seed), Downloader::new).run(Time::ZERO + Span::from_secs(600));
         format!("{report:?}")
     };
     assert_eq!(run(5), run(5));

@@ -119,6 +119,7 @@ impl<D: Download> Client<D> {
                 let Some(nth) = self.open.get(&id) else { return };
                 let channel = &mut self.channels[*nth];
                 channel.first.get_or_insert(now);
+                channel.last = Some(now);
                 channel.received += bytes.len() as u64;
                 Input::Received { channel: id, bytes }
             }
@@ -235,7 +236,8 @@ impl<D: Download> World<D> {
                 let port = port(peer).unwrap_or_default();
                 it.witness.connects(now, id, port);
                 it.open.insert(id, it.channels.len());
-                let begun = Channel { id, port, begun: now, first: None, ended: None, received: 0, requests: 0 };
+                let begun =
+                    Channel { id, port, begun: now, first: None, last: None, ended: None, received: 0, requests: 0 };
                 it.channels.push(begun);
                 self.queue.plan(arrives, Event::Begins { of: (client, id), port });
             }

@@ -90,7 +90,9 @@ pub struct Channel {
     pub begun: Time,
     /// When bytes first came.
     pub first: Option<Time>,
-    /// When it was closed, or the last bytes came before it ended.
+    /// When bytes came last.
+    pub last: Option<Time>,
+    /// When it was closed, by whoever.
     pub ended: Option<Time>,
     /// Bytes that came, heads included.
     pub received: u64,
