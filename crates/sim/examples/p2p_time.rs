@@ -201,7 +201,7 @@ fn timeline(report: &Report) {
             answer.ports.iter().map(|port| format!("{port} of {}", pace(*port, answer.at))).collect();
         lines.push((answer.at, format!("  = {}", named.join(", "))));
     }
-    for Channel { id, port, begun, first, ended, received, requests } in &run.channels {
+    for Channel { id, port, begun, first, ended, received, requests, .. } in &run.channels {
         let of = pace(*port, *begun);
         lines.push((*begun, format!("channel {} to {port} of {of} begins", id.0)));
         if let Some(first) = first {
