@@ -3,6 +3,8 @@
 //! As published: 31 of them, each with a pace of its own that its number decides; every 30 s another one appears and one is
 //! retired. One port is fixed: it stays, at four fifths of the slowest pace.
 
+use std::collections::VecDeque;
+
 use machine::{Machine, Seed, Span, Stream, Time};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
@@ -56,13 +58,20 @@ pub fn fixed_pace(stretch: Span) -> Span {
     Span::from_nanos(stretch.as_nanos() / in_all * of)
 }
 
+/// What can happen to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Another program has it already; another one is drawn.
+    Taken(u16),
+}
+
 /// Opens and retires ports.
 #[derive(Debug)]
 pub struct Ports {
     knobs: Knobs,
     seed: Seed,
     open: Vec<u16>,
-    changes: std::collections::VecDeque<Change>,
+    changes: VecDeque<Change>,
     next: Option<Time>,
     draws: Stream,
 }
@@ -97,12 +106,15 @@ impl Ports {
 }
 
 impl Machine for Ports {
-    type Input = std::convert::Infallible;
+    type Input = Input;
     type Output = Change;
     type Why = Churn;
 
-    fn handle(&mut self, _now: Time, input: Self::Input) {
-        match input {}
+    fn handle(&mut self, _now: Time, Input::Taken(port): Input) {
+        if let Some(index) = self.open.iter().position(|open| *open == port) {
+            self.open_one();
+            self.open.swap_remove(index);
+        }
     }
 
     fn advance(&mut self, now: Time) {
@@ -175,6 +187,18 @@ mod tests {
             };
             assert!(open.insert(new) && open.remove(&old) && old != 18_765 && old != new);
         }
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_replaced() {
+        let knobs = Knobs { ports: 1, churn: None, ..KNOBS };
+        let mut ports = Ports::new(Time::ZERO, knobs, 18_765, Seed::new(5));
+        let [Change::Open { .. }, Change::Open { port: taken, .. }] = take_all(&mut ports)[..] else { panic!() };
+        ports.handle(Time::ZERO, Input::Taken(taken));
+        let [Change::Open { port, .. }] = take_all(&mut ports)[..] else { panic!() };
+        assert_ne!(port, taken);
+        ports.handle(Time::ZERO, Input::Taken(taken));
+        assert_eq!((take_all(&mut ports), &ports.open), (vec![], &vec![port]));
     }
 
     #[test]

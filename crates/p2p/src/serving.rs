@@ -68,6 +68,8 @@ pub struct Connection {
     waiting: VecDeque<(Time, Answer)>,
     /// When bytes may leave next.
     next_event: Time,
+    /// What is due by then leaves when it is asked for: a client that takes nothing fills no memory.
+    clock: Time,
     last_use: Time,
     outputs: VecDeque<Output>,
     is_over: bool,
@@ -96,6 +98,7 @@ impl Connection {
             lines: Lines::default(),
             waiting: VecDeque::new(),
             next_event: now,
+            clock: now,
             last_use: now,
             outputs: VecDeque::new(),
             is_over: false,
@@ -106,6 +109,11 @@ impl Connection {
     /// Whether more of what the client sends should be read.
     pub fn wants_input(&self) -> bool {
         !self.is_over && self.waiting.len() < MOST_WAITING && !self.refuses()
+    }
+
+    /// Whether answers are owed.
+    pub fn owes(&self) -> bool {
+        !self.waiting.is_empty() || !self.outputs.is_empty()
     }
 
     /// After what is no request nothing is read.
@@ -141,7 +149,8 @@ impl Connection {
     /// What leaves at one event.
     fn emit(&mut self, at: Time) {
         let Some((from, answer)) = self.waiting.pop_front() else { return };
-        self.last_use = at;
+        // Not when it might have left: a client that took nothing for a while is at it again.
+        self.last_use = self.clock;
         let rest = match answer {
             Answer::Refusal(text) => {
                 self.outputs.extend([Output::Text(text), Output::Close(Ending::BadRequest)]);
@@ -191,9 +200,7 @@ impl Machine for Connection {
     }
 
     fn advance(&mut self, now: Time) {
-        while let Some(due) = self.due().filter(|due| *due <= now && !self.is_over) {
-            self.emit(due);
-        }
+        self.clock = now;
         let is_idle = self.waiting.is_empty() && now.since(self.last_use) >= self.knobs.idle;
         if is_idle && !self.is_over {
             self.is_over = true;
@@ -202,7 +209,13 @@ impl Machine for Connection {
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            let due = self.due().filter(|due| *due <= self.clock && !self.is_over)?;
+            self.emit(due);
+        }
     }
 
     fn deadline(&self) -> Option<(Time, Why)> {
@@ -306,6 +319,19 @@ mod tests {
         connection.advance(due);
         assert_eq!(connection.poll(), Some(Output::Close(Ending::Idle)));
         assert_eq!(connection.deadline(), None);
+    }
+
+    #[test]
+    fn a_large_answer_is_made_as_it_is_taken() {
+        let knobs = Knobs { pre_delay: Duration::ZERO, pace: Duration::ZERO, ..KNOBS };
+        let layout = Layout::published(1 << 50);
+        let mut connection = Connection::new(Time::ZERO, "f".into(), layout, knobs, Seed::new(1));
+        connection.handle(Time::ZERO, b"GET f\n".to_vec());
+        for nth in 0..1000 {
+            let told = connection.poll();
+            assert!(nth == 0 || told == Some(Output::Body(span(1000 * (nth - 1), 1000))), "{told:?}");
+            assert!(connection.outputs.len() <= 1 && connection.owes());
+        }
     }
 
     #[test]

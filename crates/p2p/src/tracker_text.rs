@@ -55,15 +55,25 @@ pub fn requested_file(datagram: &[u8]) -> Option<&str> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     let (verb, name) = line.split_once(' ')?;
+    let file = without_torrent(name).filter(|file| is_name(file))?;
+    verb.eq_ignore_ascii_case("GET").then_some(file)
+}
+
+/// The name of a file in a request's or an announcement's.
+pub(crate) fn without_torrent(name: &str) -> Option<&str> {
     let cut = name.len().checked_sub(SUFFIX.len())?;
     let is_torrent = name.get(cut..).is_some_and(|suffix| suffix.eq_ignore_ascii_case(SUFFIX));
-    let file = name.get(..cut).filter(|file| is_name(file))?;
-    (verb.eq_ignore_ascii_case("GET") && is_torrent).then_some(file)
+    name.get(..cut).filter(|_| is_torrent)
+}
+
+/// What stands for a file in a request or an announcement.
+pub(crate) fn torrent_name(file: &str) -> String {
+    format!("{file}{SUFFIX}")
 }
 
 /// The request for `file`.
 pub fn request(file: &str) -> String {
-    format!("GET {file}{SUFFIX}\n")
+    format!("GET {}\n", torrent_name(file))
 }
 
 /// Whether that can be the name of a file in a request.
@@ -80,9 +90,7 @@ impl Answer {
             _ = write!(text, "IP{nth}: {}\nPORT{nth}: {}\n", peer.ip(), peer.port());
         }
         if let Some(digest) = &self.digest {
-            text.push_str("SHA256: ");
-            digest.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
-            text.push('\n');
+            _ = writeln!(text, "SHA256: {}", hex(digest));
         }
         text
     }
@@ -118,9 +126,18 @@ impl Answer {
     }
 }
 
-fn digest(hex: &str) -> Option<[u8; 32]> {
+/// In small letters.
+pub(crate) fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Reads it, in letters of any size.
+pub(crate) fn digest(hex: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if hex.len() != 2 * bytes.len() {
+    if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
