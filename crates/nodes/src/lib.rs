@@ -5,6 +5,7 @@
 //! * [`file_server`], [`check_server`], [`downloader`]: the multi-server download; [`multiserver`]: its servers under one
 //!   console.
 //! * [`p2mp_sender`], [`p2mp_receiver`]: point-to-multipoint transfer; [`udp`]: UDP in batches.
+//! * [`tracker`], [`peer`]: peer-to-peer transfer; [`endpoint`]: a host and a port.
 //! * [`metalink`]: the hashes that a file server publishes.
 //! * [`http`]: URLs, listening, connecting.
 //! * [`events`]: what a program tells the testbed.
@@ -13,6 +14,7 @@
 pub mod check_server;
 mod clock;
 pub mod downloader;
+pub mod endpoint;
 mod entropy;
 pub mod events;
 pub mod exit;
@@ -24,10 +26,12 @@ pub mod multiserver;
 pub mod p2mp_receiver;
 pub mod p2mp_sender;
 mod page_buffer;
+pub mod peer;
 pub mod roles;
 pub mod router;
 mod signals;
 mod throttle;
+pub mod tracker;
 pub mod udp;
 
 pub use roles::{ROLES, run_role};

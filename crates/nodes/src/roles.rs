@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::events::EventSink;
 use crate::exit::{self, Exit};
-use crate::{check_server, downloader, file_server, multiserver, p2mp_receiver, p2mp_sender, router};
+use crate::{check_server, downloader, file_server, multiserver, p2mp_receiver, p2mp_sender, peer, router, tracker};
 
 /// Every role: its name, and what it does in a line.
 pub const ROLES: &[(&str, &str)] = &[
@@ -22,6 +22,8 @@ pub const ROLES: &[(&str, &str)] = &[
     ("multiserver", "runs file servers of one file and their check server, with a console"),
     ("p2mp-sender", "sends one file to several receivers at once"),
     ("p2mp-receiver", "receives files from point-to-multipoint senders"),
+    ("tracker", "tells who has a file, by the csp2p protocol"),
+    ("peer", "serves one file by the csp2p protocol, at its pace"),
     ("router", "stands for a node that forwards between its networks"),
 ];
 
@@ -58,6 +60,8 @@ pub fn run_role(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
         "multiserver" => run(words, multiserver::run),
         "p2mp-sender" => run_on_this_thread(words, p2mp_sender::run),
         "p2mp-receiver" => run_on_this_thread(words, p2mp_receiver::run),
+        "tracker" => run_on_this_thread(words, tracker::run),
+        "peer" => run(words, peer::run),
         "router" => run_on_this_thread(words, router::run),
         _ => {
             let known: Vec<_> = ROLES.iter().map(|(name, _)| *name).collect();

@@ -35,7 +35,7 @@ const CHUNK: u64 = 1 << 20;
 const MSG_MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 
 /// Serves one connection until its end.
-pub(crate) async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+pub(super) async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = BytesMut::with_capacity(1024);
     let mut first = true;
@@ -181,7 +181,7 @@ async fn writable(stream: &TcpStream, mut call: impl FnMut() -> nix::Result<usiz
 }
 
 /// Closes such that the client can read the answer: closing with unread input would make the kernel reset it away.
-async fn linger(mut stream: TcpStream) -> io::Result<()> {
+pub(crate) async fn linger(mut stream: TcpStream) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const MOST: usize = 64 << 10;
     tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;

@@ -12,10 +12,10 @@
 //! * `rot`: damage on purpose.
 
 mod answer;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod content;
 pub(crate) mod hashes;
-mod meter;
+pub(crate) mod meter;
 mod request;
 mod rot;
 

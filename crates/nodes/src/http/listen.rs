@@ -34,19 +34,24 @@ pub struct ListenError {
 impl ListenArgs {
     /// Opens the socket. A killed server may listen again at once.
     pub(crate) fn listen(&self) -> Result<TcpListener, ListenError> {
-        let wanted = SocketAddr::new(self.listen, self.port);
-        let opened = match open(wanted) {
-            // No IPv6 in this kernel or namespace.
-            Err(error)
-                if self.listen == Ipv6Addr::UNSPECIFIED
-                    && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
-            {
-                open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.port))
-            }
-            other => other,
-        };
-        opened.map_err(|source| ListenError { address: wanted, source })
+        listen_on(self.listen, self.port)
     }
+}
+
+/// The same for those who have a port of another meaning.
+pub(crate) fn listen_on(address: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+    let wanted = SocketAddr::new(address, port);
+    let opened = match open(wanted) {
+        // No IPv6 in this kernel or namespace.
+        Err(error)
+            if address == Ipv6Addr::UNSPECIFIED
+                && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
+        {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+        }
+        other => other,
+    };
+    opened.map_err(|source| ListenError { address: wanted, source })
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

@@ -9,6 +9,7 @@ mod https;
 mod memory;
 mod multiserver;
 mod p2mp_hostile;
+mod p2p;
 mod ports;
 mod process;
 mod programs;

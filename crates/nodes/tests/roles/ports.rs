@@ -1,6 +1,7 @@
 //! Ports for servers that die and come back on them, or that cannot be asked for any.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ports on which nothing listens, kept from other tests for as long as this lives.
 pub(crate) struct Ports {
@@ -36,4 +37,12 @@ impl std::ops::Deref for Ports {
     fn deref(&self) -> &[u16] {
         &self.numbers
     }
+}
+
+/// An address on loopback that nobody else uses: so no port is another test's.
+pub(crate) fn fresh_address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    assert!(count < 255);
+    Ipv4Addr::new(127, 64 | (process >> 8 & 63) as u8, process as u8, count as u8)
 }

@@ -13,16 +13,16 @@ mod noise;
 mod symbols;
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver as Lines};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use p2mp::fast::{Announce, FileEntry, Identity, Packet, Release, Report, SessionId};
 
+use crate::ports::fresh_address;
 use crate::process::Process;
 
 /// The well-known port; every program here has an address of its own.
@@ -33,14 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a receiver may hold in memory, in KiB, whatever is sent to it.
 const MOST_MEMORY: u64 = 64 << 10;
-
-/// An address on loopback that nobody else uses: so no port is another test's.
-fn fresh_address() -> Ipv4Addr {
-    static COUNT: AtomicU32 = AtomicU32::new(1);
-    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    assert!(count < 255);
-    Ipv4Addr::new(127, 64 | (process >> 8 & 63) as u8, process as u8, count as u8)
-}
 
 /// A running `p2mp-receiver`.
 struct Receiver {

@@ -1,0 +1,7 @@
+//! `tracker`: see `tracker --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nodes::roles::main("tracker")
+}
