@@ -6,7 +6,7 @@ use std::path::Path;
 
 use machine::Span;
 use topology::Plan;
-use topology::plan::{HTTP_PORT, NodeId, P2MP_PORT, Program, Role, SegmentTimeout, TransferMode};
+use topology::plan::{HTTP_PORT, NodeId, P2MP_PORT, PeerKnobs, Program, Role, SegmentTimeout, TransferMode};
 
 use crate::files::SharedFiles;
 
@@ -111,8 +111,34 @@ fn role_arguments(plan: &Plan, node: NodeId, role: &Role, files: &SharedFiles) -
             arguments.extend(["--seed".to_owned(), plan.node(node).seed.to_string()]);
             arguments.extend(["--once".to_owned(), "--overwrite".to_owned()]);
         }
+        Role::Tracker { interval } => arguments.extend(["--interval".to_owned(), interval.to_string()]),
+        Role::Peer { file, tracker, knobs } => {
+            arguments.extend(tracker.iter().flat_map(|tracker| ["--tracker".to_owned(), name(tracker)]));
+            arguments.extend(knob_arguments(knobs));
+            // Its path is where the run put it.
+            arguments.extend(["--name".to_owned(), plan.file(*file).name.clone()]);
+            arguments.push(files.path(*file).to_string_lossy().into_owned());
+        }
         Role::Router => {}
     }
+    arguments
+}
+
+fn knob_arguments(knobs: &PeerKnobs) -> Vec<String> {
+    let PeerKnobs { ports, churn, block_size, pre_delay, bytes_per_event, stretch, .. } = knobs;
+    let flag = |name: &str, value: String| [name.to_owned(), value];
+    let mut arguments = [
+        flag("--ports", ports.to_string()),
+        flag("--churn", churn.to_string()),
+        flag("--block-size", block_size.as_bytes().to_string()),
+        flag("--pre-delay", pre_delay.to_string()),
+        flag("--bytes-per-event", bytes_per_event.as_bytes().to_string()),
+        flag("--stretch", stretch.to_string()),
+        flag("--max-connections", knobs.max_connections.to_string()),
+        flag("--idle", knobs.idle.to_string()),
+    ]
+    .concat();
+    arguments.extend(knobs.close_random.then(|| "--close-random".to_owned()));
     arguments
 }
 

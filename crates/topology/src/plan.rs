@@ -16,7 +16,9 @@ use machine::{Seed, Size, Span};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::course::{Action, Comparison, Event, Expectation, Expected, NodeState, Trigger};
-pub use self::node::{HTTP_PORT, Interface, Node, P2MP_PORT, Pair, Program, Ready, Role, SegmentTimeout, TransferMode};
+pub use self::node::{
+    HTTP_PORT, Interface, Node, P2MP_PORT, Pair, PeerKnobs, Program, Ready, Role, SegmentTimeout, TransferMode,
+};
 pub use self::ways::{Route, Ways};
 use crate::spec::LinkSpec;
 

@@ -175,7 +175,7 @@ fn own_field(name: &str) -> Value {
             json!({ "type": "array", "items": reference("scalar"), "minItems": 1, "description": "A program's words." })
         }
         "file" | "image" | "check" | "out" | "tracker" => json!({ "type": "string" }),
-        "from" | "watch" | "to" | "swarm" => reference("names"),
+        "from" | "watch" | "to" => reference("names"),
         "rate" => reference("rate"),
         "interval" => reference("span"),
         "timeout" => described("span", "Until a segment is sent again; 1s where `timeout-mode` wants one."),
@@ -184,7 +184,20 @@ fn own_field(name: &str) -> Value {
             "description": "As the round trips suggest (unless `timeout` is given), or a timer for each receiver or for all."
         }),
         "give-up" => described("span", "A receiver that is silent for this long is dropped; 30s unless given."),
-        "resume" | "multicast" => json!({ "type": "boolean" }),
+        "ports" => {
+            json!({ "type": "integer", "minimum": 0, "maximum": 99, "description": "Beside the fixed one; 31 unless given." })
+        }
+        "churn" => {
+            described("span", "How often another port appears and one is retired; 30s unless given, 0s is never.")
+        }
+        "block-size" => described("size", "10000 unless given."),
+        "pre-delay" => described("span", "From a request until the first byte of its answer; 1s unless given."),
+        "bytes-per-event" => described("size", "What leaves at once on a connection; 1000 unless given."),
+        "stretch" => {
+            described("span", "The slowest pace between two such events; 10ms unless given, 200ms in test mode.")
+        }
+        "idle" => described("span", "A connection on which nothing happens for so long is closed; 1min unless given."),
+        "resume" | "multicast" | "close-random" => json!({ "type": "boolean" }),
         "mss" => described(
             "size",
             "The most data in a segment, 1 to 65499 bytes; unless given 1400, or in fast mode what passes.",

@@ -1,7 +1,7 @@
 //! What a right file resolves to.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use machine::{Rate, Ratio, Seed, Span};
+use machine::{Rate, Ratio, Seed, Size, Span};
 use topology::plan::{
     Action, Expected, FileSource, Medium, Program, Ready, Role, SegmentTimeout, TransferMode, Trigger,
 };
@@ -275,4 +275,24 @@ fn a_topology_at_the_bounds_is_read() {
         let error = load_with(&file(servers, events), &[]).unwrap_err().to_string();
         assert!(error.contains("a topology may have"), "{error}");
     }
+}
+
+#[test]
+fn a_peer_has_the_published_knobs_and_waits_for_its_tracker() {
+    let text = "name: swarm\nfiles: { f: { size: 805975 } }\nnodes:\n  \
+                seed: { role: peer, file: f, tracker: tracker }\n  \
+                quick: { role: peer, file: f, ports: 0, churn: 0s, pre-delay: 0s, stretch: 200ms, close-random: true }\n  \
+                tracker: { role: tracker }\n";
+    let plan = load(text);
+    let node = |name: &str| plan.node(plan.node_named(name).unwrap());
+    assert_eq!(node("seed").after, [plan.node_named("tracker").unwrap()]);
+    assert!(node("quick").after.is_empty());
+    let Program::Role(Role::Peer { knobs, tracker: Some(_), .. }) = &node("seed").program else { panic!("no peer") };
+    assert_eq!((knobs.ports, knobs.churn, knobs.pre_delay), (31, Span::from_secs(30), Span::from_secs(1)));
+    assert_eq!((knobs.stretch, knobs.bytes_per_event), (Span::from_millis(10), Size::from_bytes(1000)));
+    assert_eq!((knobs.max_connections, knobs.close_random, knobs.idle), (5, false, Span::from_secs(60)));
+    let Program::Role(Role::Peer { knobs, tracker: None, .. }) = &node("quick").program else { panic!("no peer") };
+    assert_eq!((knobs.ports, knobs.churn, knobs.close_random), (0, Span::ZERO, true));
+    let Program::Role(role) = &node("tracker").program else { panic!("no tracker") };
+    assert_eq!(*role, Role::Tracker { interval: Span::from_secs(2) });
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use link::{HalfLink, Profile};
-use machine::{Rate, Ratio, Seed, Span};
+use machine::{Rate, Ratio, Seed, Size, Span};
 use serde::{Serialize, Serializer};
 
 use super::{FileId, NetworkId, NodeId, Route};
@@ -114,8 +114,47 @@ pub enum Role {
         /// File name in its disk.
         out: String,
     },
+    /// Tells who has a file, of those that announce themselves.
+    Tracker {
+        /// A client is answered at most once in this time.
+        interval: Span,
+    },
+    /// Serves one file by the csp2p protocol.
+    Peer {
+        /// The file.
+        file: FileId,
+        /// The tracker that it announces itself to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tracker: Option<NodeId>,
+        /// How it serves.
+        knobs: PeerKnobs,
+    },
     /// Forwards between its networks, for as long as its program runs.
     Router,
+}
+
+/// How a peer serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PeerKnobs {
+    /// Ports beside the fixed one.
+    pub ports: u32,
+    /// How often another port appears and one is retired; 0 is never.
+    pub churn: Span,
+    /// The size of a block.
+    pub block_size: Size,
+    /// From a request until the first byte of its answer.
+    pub pre_delay: Span,
+    /// What leaves at once on a connection.
+    pub bytes_per_event: Size,
+    /// The slowest pace: a port's time between two such events is less.
+    pub stretch: Span,
+    /// Connections that a client may have at once.
+    pub max_connections: u32,
+    /// Whether one more closes any open one, and not the new one.
+    pub close_random: bool,
+    /// A connection on which nothing happens for so long is closed.
+    pub idle: Span,
 }
 
 /// How a sender brings a file to several receivers.
@@ -166,6 +205,8 @@ impl Role {
             Role::Downloader { .. } => "downloader",
             Role::P2mpSender { .. } => "p2mp-sender",
             Role::P2mpReceiver { .. } => "p2mp-receiver",
+            Role::Tracker { .. } => "tracker",
+            Role::Peer { .. } => "peer",
             Role::Router => "router",
         }
     }

@@ -39,12 +39,14 @@ pub(super) fn resolve_order(
 /// The nodes that a role talks to from its start.
 pub(super) fn referred(program: &Program) -> Vec<NodeId> {
     match program {
-        Program::Run { .. } | Program::Role(Role::FileServer { .. } | Role::P2mpReceiver { .. } | Role::Router) => {
+        Program::Run { .. }
+        | Program::Role(Role::FileServer { .. } | Role::P2mpReceiver { .. } | Role::Tracker { .. } | Role::Router) => {
             Vec::new()
         }
         Program::Role(Role::CheckServer { watch, .. }) => watch.clone(),
         Program::Role(Role::Downloader { from, check, .. }) => from.iter().chain(check).copied().collect(),
         Program::Role(Role::P2mpSender { to, .. }) => to.clone(),
+        Program::Role(Role::Peer { tracker, .. }) => tracker.iter().copied().collect(),
     }
 }
 

@@ -8,19 +8,23 @@ mod downloader;
 mod file_server;
 mod p2mp_receiver;
 mod p2mp_sender;
+mod peer;
 mod router;
 mod run;
+mod tracker;
 
 use serde::Serialize;
 
-pub(crate) use self::announced::{P2pDownloader, Peer, Tracker};
+pub(crate) use self::announced::P2pDownloader;
 pub(crate) use self::check_server::CheckServer;
 pub(crate) use self::downloader::Downloader;
 pub(crate) use self::file_server::FileServer;
 pub(crate) use self::p2mp_receiver::P2mpReceiver;
 pub(crate) use self::p2mp_sender::P2mpSender;
+pub(crate) use self::peer::Peer;
 pub(crate) use self::router::Router;
 pub(crate) use self::run::Run;
+pub(crate) use self::tracker::Tracker;
 use crate::findings::Findings;
 use crate::plan::Program;
 use crate::resolve::names::Directory;
@@ -173,8 +177,8 @@ impl RoleSpec {
             RoleSpec::Downloader(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::P2mpSender(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::P2mpReceiver(role) => role.resolve(findings).map(Program::Role),
-            RoleSpec::Tracker(role) => role.announce(place, names, findings),
-            RoleSpec::Peer(role) => role.announce(place, names, findings),
+            RoleSpec::Tracker(role) => Some(Program::Role(role.resolve())),
+            RoleSpec::Peer(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::P2pDownloader(role) => role.announce(place, names, findings),
             RoleSpec::Router(role) => Some(Program::Role(role.resolve())),
         }
