@@ -119,6 +119,10 @@ fn role_arguments(plan: &Plan, node: NodeId, role: &Role, files: &SharedFiles) -
             arguments.extend(["--name".to_owned(), plan.file(*file).name.clone()]);
             arguments.push(files.path(*file).to_string_lossy().into_owned());
         }
+        Role::P2pDownloader { file, tracker, out, resume } => {
+            arguments.extend([plan.file(*file).name.clone(), name(tracker), "-o".to_owned(), out.clone()]);
+            arguments.push(if *resume { "--resume" } else { "--overwrite" }.to_owned());
+        }
         Role::Router => {}
     }
     arguments

@@ -5,7 +5,7 @@
 //! * [`file_server`], [`check_server`], [`downloader`]: the multi-server download; [`multiserver`]: its servers under one
 //!   console.
 //! * [`p2mp_sender`], [`p2mp_receiver`]: point-to-multipoint transfer; [`udp`]: UDP in batches.
-//! * [`tracker`], [`peer`]: peer-to-peer transfer; [`endpoint`]: a host and a port.
+//! * [`tracker`], [`peer`], [`p2p_downloader`]: peer-to-peer transfer; [`endpoint`]: a host and a port.
 //! * [`metalink`]: the hashes that a file server publishes.
 //! * [`http`]: URLs, listening, connecting.
 //! * [`events`]: what a program tells the testbed.
@@ -25,6 +25,7 @@ pub mod metalink;
 pub mod multiserver;
 pub mod p2mp_receiver;
 pub mod p2mp_sender;
+pub mod p2p_downloader;
 mod page_buffer;
 pub mod peer;
 pub mod roles;

@@ -12,7 +12,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::events::EventSink;
 use crate::exit::{self, Exit};
-use crate::{check_server, downloader, file_server, multiserver, p2mp_receiver, p2mp_sender, peer, router, tracker};
+use crate::{
+    check_server, downloader, file_server, multiserver, p2mp_receiver, p2mp_sender, p2p_downloader, peer, router,
+    tracker,
+};
 
 /// Every role: its name, and what it does in a line.
 pub const ROLES: &[(&str, &str)] = &[
@@ -24,6 +27,7 @@ pub const ROLES: &[(&str, &str)] = &[
     ("p2mp-receiver", "receives files from point-to-multipoint senders"),
     ("tracker", "tells who has a file, by the csp2p protocol"),
     ("peer", "serves one file by the csp2p protocol, at its pace"),
+    ("p2p-downloader", "downloads one file from the peers that a tracker names"),
     ("router", "stands for a node that forwards between its networks"),
 ];
 
@@ -62,6 +66,7 @@ pub fn run_role(name: &str, args: impl Iterator<Item = OsString>) -> u8 {
         "p2mp-receiver" => run_on_this_thread(words, p2mp_receiver::run),
         "tracker" => run_on_this_thread(words, tracker::run),
         "peer" => run(words, peer::run),
+        "p2p-downloader" => run(words, p2p_downloader::run),
         "router" => run_on_this_thread(words, router::run),
         _ => {
             let known: Vec<_> = ROLES.iter().map(|(name, _)| *name).collect();

@@ -282,11 +282,17 @@ fn a_peer_has_the_published_knobs_and_waits_for_its_tracker() {
     let text = "name: swarm\nfiles: { f: { size: 805975 } }\nnodes:\n  \
                 seed: { role: peer, file: f, tracker: tracker }\n  \
                 quick: { role: peer, file: f, ports: 0, churn: 0s, pre-delay: 0s, stretch: 200ms, close-random: true }\n  \
-                tracker: { role: tracker }\n";
+                tracker: { role: tracker }\n  \
+                leech: { role: p2p-downloader, file: f, tracker: tracker }\nexpect: { leech: { exit: 0, file: f } }\n";
     let plan = load(text);
     let node = |name: &str| plan.node(plan.node_named(name).unwrap());
     assert_eq!(node("seed").after, [plan.node_named("tracker").unwrap()]);
     assert!(node("quick").after.is_empty());
+    assert_eq!(node("leech").after, [plan.node_named("tracker").unwrap()]);
+    let Program::Role(Role::P2pDownloader { out, resume, .. }) = &node("leech").program else {
+        panic!("no downloader")
+    };
+    assert_eq!((out.as_str(), *resume), ("download", true));
     let Program::Role(Role::Peer { knobs, tracker: Some(_), .. }) = &node("seed").program else { panic!("no peer") };
     assert_eq!((knobs.ports, knobs.churn, knobs.pre_delay), (31, Span::from_secs(30), Span::from_secs(1)));
     assert_eq!((knobs.stretch, knobs.bytes_per_event), (Span::from_millis(10), Size::from_bytes(1000)));

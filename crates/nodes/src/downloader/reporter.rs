@@ -38,6 +38,16 @@ struct Sample {
     received: u64,
 }
 
+/// A source as it is told, where there is no link to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) state: Told,
+    pub(crate) rate: Rate,
+    /// Body bytes.
+    pub(crate) received: u64,
+}
+
 impl Reporter {
     /// Reports to the testbed, and with `--format json` to stdout as well.
     pub(crate) fn new(events: EventSink, format: Format) -> Self {
@@ -89,6 +99,38 @@ impl Reporter {
         }
     }
 
+    /// Whether [`Reporter::sample_of`] has something to do.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// As [`Reporter::sample`], of sources that keep their places in `seen`.
+    pub(crate) fn sample_of(&mut self, now: Time, progress: Progress, seen: &[Seen]) {
+        if !self.is_due(now) {
+            return;
+        }
+        let mut changed = false;
+        if now >= self.progress_due {
+            self.progress_due = now + PROGRESS_EVERY;
+            changed |= self.sample_progress(progress, false);
+        }
+        if now >= self.sources_due {
+            self.sources_due = now + SOURCES_EVERY;
+            for (index, seen) in seen.iter().enumerate() {
+                changed |= self.sample_seen(index, seen, false);
+            }
+            self.stale = changed;
+        }
+    }
+
+    /// The last word on all of that.
+    pub(crate) fn last_of(&mut self, progress: Progress, seen: &[Seen]) {
+        self.sample_progress(progress, true);
+        for (index, seen) in seen.iter().enumerate() {
+            self.sample_seen(index, seen, true);
+        }
+    }
+
     /// A source changed its state.
     pub(crate) fn source(&mut self, index: usize, link: &Link, engine: &Engine) {
         self.sample_source(index, link, engine, true);
@@ -122,22 +164,25 @@ impl Reporter {
         let status = engine.source(id);
         let (state, why) = told(&status.state, link);
         let rate = Rate::from_bits_per_sec(status.rate.saturating_mul(8));
-        let sample = Sample { state: Some(state), why, rate, received: status.received };
+        let seen = Seen { name: link.name.clone(), state, rate, received: status.received };
+        self.put_source(index, &seen, why, surely)
+    }
+
+    fn sample_seen(&mut self, index: usize, seen: &Seen, surely: bool) -> bool {
+        self.put_source(index, seen, None, surely)
+    }
+
+    fn put_source(&mut self, index: usize, seen: &Seen, why: Option<String>, surely: bool) -> bool {
+        let Seen { state, rate, received, .. } = *seen;
+        let sample = Sample { state: Some(state), why: why.clone(), rate, received };
         if self.sources.len() <= index {
             self.sources.resize(index + 1, Sample::default());
         }
         if self.sources[index] == sample {
             return false;
         }
-        let report = NodeReport::Source {
-            source: link.name.clone(),
-            state,
-            received: sample.received,
-            rate,
-            why: sample.why.clone(),
-        };
         self.sources[index] = sample;
-        self.put(&report, surely);
+        self.put(&NodeReport::Source { source: seen.name.clone(), state, received, rate, why }, surely);
         true
     }
 

@@ -59,7 +59,8 @@ impl Trouble {
     }
 }
 
-fn of_io(error: &io::Error) -> CloseReason {
+/// Why a connection failed, to an engine.
+pub(crate) fn of_io(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => CloseReason::Refused,
         io::ErrorKind::ConnectionReset

@@ -35,7 +35,7 @@ async fn converse(stream: &mut TcpStream, pace: Span, seed: Seed, shared: &Share
     let mut client = Client { machine, ready: BytesMut::new(), body: None, ending: None };
     let (mut read, mut write) = stream.split();
     let mut input = [0; 4096];
-    let (mut hears, mut took) = (true, clock::now());
+    let mut took = clock::now();
     loop {
         if client.ready.is_empty() {
             took = clock::now();
@@ -45,14 +45,11 @@ async fn converse(stream: &mut TcpStream, pace: Span, seed: Seed, shared: &Share
         if !sends && client.ending.is_some() {
             return Ok(client.ending);
         }
-        if !sends && !hears && !client.machine.owes() {
-            return Ok(None);
-        }
         let until = if sends { took + idle } else { client.machine.deadline().map_or(Time::MAX, |(due, _)| due) };
         tokio::select! {
-            arrived = read.read(&mut input), if hears && client.machine.wants_input() => match arrived? {
-                // It may still wait for answers.
-                0 => hears = false,
+            arrived = read.read(&mut input), if client.machine.wants_input() => match arrived? {
+                // One that still waited for answers would hold a place that its client may want for another connection.
+                0 => return Ok(None),
                 length => client.machine.handle(clock::now(), input[..length].to_vec()),
             },
             sent = write.write(&client.ready), if sends => {

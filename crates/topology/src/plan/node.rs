@@ -129,6 +129,17 @@ pub enum Role {
         /// How it serves.
         knobs: PeerKnobs,
     },
+    /// Downloads one file from the peers that a tracker names.
+    P2pDownloader {
+        /// The file.
+        file: FileId,
+        /// The tracker.
+        tracker: NodeId,
+        /// File name in its disk.
+        out: String,
+        /// Whether a revived one continues from its journal.
+        resume: bool,
+    },
     /// Forwards between its networks, for as long as its program runs.
     Router,
 }
@@ -207,6 +218,7 @@ impl Role {
             Role::P2mpReceiver { .. } => "p2mp-receiver",
             Role::Tracker { .. } => "tracker",
             Role::Peer { .. } => "peer",
+            Role::P2pDownloader { .. } => "p2p-downloader",
             Role::Router => "router",
         }
     }

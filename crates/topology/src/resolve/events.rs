@@ -213,7 +213,7 @@ pub(super) fn transferred(node: NodeId, ground: &Ground<'_, '_>) -> Vec<FileId> 
             })
             .into_iter()
             .collect(),
-        Some(Role::P2mpSender { file, .. }) => vec![*file],
+        Some(Role::P2mpSender { file, .. } | Role::P2pDownloader { file, .. }) => vec![*file],
         Some(Role::P2mpReceiver { .. }) => ground
             .names
             .ids()

@@ -162,6 +162,7 @@ fn check_served(node: NodeId, wanted: FileId, name: &At<String>, ground: &Ground
         let other = &ground.files[other.index()].name;
         let message = match program {
             Some(Program::Role(Role::P2mpReceiver { .. })) => format!("it is sent `{other}`"),
+            Some(Program::Role(Role::P2pDownloader { .. })) => format!("it downloads `{other}`"),
             _ => format!("its servers serve `{other}`"),
         };
         findings.invalid(name.place, format!("{message}, so it never has `{}`", name.value));

@@ -47,6 +47,7 @@ pub(super) fn referred(program: &Program) -> Vec<NodeId> {
         Program::Role(Role::Downloader { from, check, .. }) => from.iter().chain(check).copied().collect(),
         Program::Role(Role::P2mpSender { to, .. }) => to.clone(),
         Program::Role(Role::Peer { tracker, .. }) => tracker.iter().copied().collect(),
+        Program::Role(Role::P2pDownloader { tracker, .. }) => vec![*tracker],
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! A role is a struct of its fields, an entry of [`ROLES`] and a variant of [`RoleSpec`].
 
-mod announced;
 mod check_server;
 mod downloader;
 mod file_server;
 mod p2mp_receiver;
 mod p2mp_sender;
+mod p2p_downloader;
 mod peer;
 mod router;
 mod run;
@@ -15,12 +15,12 @@ mod tracker;
 
 use serde::Serialize;
 
-pub(crate) use self::announced::P2pDownloader;
 pub(crate) use self::check_server::CheckServer;
 pub(crate) use self::downloader::Downloader;
 pub(crate) use self::file_server::FileServer;
 pub(crate) use self::p2mp_receiver::P2mpReceiver;
 pub(crate) use self::p2mp_sender::P2mpSender;
+pub(crate) use self::p2p_downloader::P2pDownloader;
 pub(crate) use self::peer::Peer;
 pub(crate) use self::router::Router;
 pub(crate) use self::run::Run;
@@ -163,7 +163,7 @@ impl RoleSpec {
             RoleSpec::Run(run) => run.out.as_ref().map(|out| out.value.as_str()),
             RoleSpec::Downloader(downloader) => Some(downloader.out_name()),
             RoleSpec::P2mpReceiver(receiver) => Some(receiver.out_name()),
-            RoleSpec::P2pDownloader(downloader) => downloader.out.as_ref().map(|out| out.value.as_str()),
+            RoleSpec::P2pDownloader(downloader) => Some(downloader.out_name()),
             _ => None,
         }
     }
@@ -179,7 +179,7 @@ impl RoleSpec {
             RoleSpec::P2mpReceiver(role) => role.resolve(findings).map(Program::Role),
             RoleSpec::Tracker(role) => Some(Program::Role(role.resolve())),
             RoleSpec::Peer(role) => role.resolve(names, findings).map(Program::Role),
-            RoleSpec::P2pDownloader(role) => role.announce(place, names, findings),
+            RoleSpec::P2pDownloader(role) => role.resolve(names, findings).map(Program::Role),
             RoleSpec::Router(role) => Some(Program::Role(role.resolve())),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! * `tracker`: requests and announcements over UDP.
 //! * `peer`: requests over TCP, and how connections end.
+//! * `download`: `p2p-downloader` with them.
 
+mod download;
 mod peer;
 mod tracker;
 
