@@ -358,7 +358,8 @@ impl Downloader {
         let progress = self.engine.as_ref()?.progress();
         let missing = self.layout?.size - progress.here.min(self.layout?.size);
         let latency = self.latency.unwrap_or(LATENCY_GUESS);
-        let mut addresses: Vec<SocketAddr> = self.peers.usable(now).map(|peer| peer.address).collect();
+        let usable: Vec<SocketAddr> = self.peers.usable(now).map(|peer| peer.address).collect();
+        let mut addresses = usable.clone();
         for channel in self.channels.values() {
             if !addresses.contains(&channel.peer) {
                 addresses.push(channel.peer);
@@ -372,6 +373,7 @@ impl Downloader {
         let candidate = |address: &SocketAddr| Candidate {
             pace: self.peers.get(*address).and_then(|peer| peer.pace),
             at_least: at_least(*address),
+            is_open: usable.contains(address),
         };
         let peers = addresses.iter().map(candidate).collect();
         let slot = |channel: &Channel| Slot {

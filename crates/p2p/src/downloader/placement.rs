@@ -34,6 +34,8 @@ pub(super) struct Candidate {
     pub(super) pace: Option<f64>,
     /// Seconds for each byte at least, where it is only known to be slow.
     pub(super) at_least: f64,
+    /// Whether channels to it may be made now: one that broke off is left alone for a while, also if others to it stand.
+    pub(super) is_open: bool,
 }
 
 /// What is known when channels are placed.
@@ -123,9 +125,10 @@ impl State {
         self.slots.iter().filter_map(|slot| self.flow(slot)).collect()
     }
 
-    /// The best peer that was measured.
+    /// The best peer that was measured, of those that are open.
     fn best(&self) -> Option<usize> {
-        let measured = (0..self.peers.len()).filter_map(|peer| self.peers[peer].pace.map(|pace| (peer, pace)));
+        let open = (0..self.peers.len()).filter(|peer| self.peers[*peer].is_open);
+        let measured = open.filter_map(|peer| self.peers[peer].pace.map(|pace| (peer, pace)));
         measured.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(peer, _)| peer)
     }
 
@@ -135,7 +138,8 @@ impl State {
 
     /// Peers that were never tried, and nobody tries now.
     fn untried(&self) -> impl Iterator<Item = usize> {
-        let is_untried = |peer: &usize| !self.is_understood(*peer) && self.channels_on(*peer) == 0;
+        let is_untried =
+            |peer: &usize| self.peers[*peer].is_open && !self.is_understood(*peer) && self.channels_on(*peer) == 0;
         (0..self.peers.len()).filter(is_untried)
     }
 
@@ -168,7 +172,7 @@ impl State {
             (None, Some((_, best))) => Some(Move { slot, peer: best }),
             // Nothing was measured yet: evenly on all that are known.
             (_, None) => {
-                let usable = (0..self.peers.len()).filter(|peer| self.peers[*peer].at_least < f64::INFINITY);
+                let usable = (0..self.peers.len()).filter(|peer| self.peers[*peer].is_open);
                 usable.min_by_key(|peer| self.channels_on(*peer)).map(|peer| Move { slot, peer })
             }
         }
@@ -268,10 +272,10 @@ mod tests {
     use super::*;
 
     fn measured(pace_ms: f64) -> Candidate {
-        Candidate { pace: Some(pace_ms * 1e-6), at_least: 0.0 }
+        Candidate { pace: Some(pace_ms * 1e-6), at_least: 0.0, is_open: true }
     }
 
-    const UNTRIED: Candidate = Candidate { pace: None, at_least: 0.0 };
+    const UNTRIED: Candidate = Candidate { pace: None, at_least: 0.0, is_open: true };
 
     fn on(peer: usize) -> Slot {
         Slot { work: Some(Work { peer, starts: 0.0 }), begun: 0.0 }
@@ -338,6 +342,14 @@ mod tests {
         assert_eq!(settle(with(1.0, 7e6)), [Some(0); 5]);
         assert!(with(90.0, 7e5).wants_another(0.0));
         assert!(!with(1.0, 7e6).wants_another(0.0));
+    }
+
+    #[test]
+    fn who_broke_off_is_left_alone_though_other_channels_to_it_stand() {
+        let slots = [on(0), on(0), FREE, FREE, FREE];
+        let shut = Candidate { is_open: false, ..measured(50.0) };
+        assert_eq!(settle(state(slots, vec![shut], 5e5)), [Some(0), Some(0), None, None, None]);
+        assert_eq!(settle(state(slots, vec![shut, measured(90.0)], 5e5))[2..], [Some(1); 3]);
     }
 
     #[test]
