@@ -30,6 +30,9 @@ const ALONE_AFTER: Span = Span::from_secs(1);
 /// Answers of the disk that are taken at once.
 const MOST_ANSWERS: usize = 64;
 
+/// Peers that are remembered for reports.
+const MOST_PEERS: usize = 256;
+
 /// Fetches into `place` until the end.
 pub(super) async fn drive(
     args: Args,
@@ -88,7 +91,7 @@ struct Driver {
     to_tracker: UnboundedSender<Bytes>,
     /// The user's, or else the tracker's.
     expected: Option<Digest>,
-    /// Everybody who was ever connected to, with what came from there.
+    /// Who was connected to, with what came from there; of very many the latest.
     peers: Vec<(SocketAddr, u64)>,
     reporter: Reporter,
     end: Option<End>,
@@ -236,7 +239,19 @@ impl Driver {
         let task = tokio::spawn(channel::serve(channel, peer, asked, self.to_driver.clone())).abort_handle();
         self.links.insert(channel, Link { peer, task, requests, stands: false });
         if !self.peers.iter().any(|(known, _)| *known == peer) {
+            self.forget_one_of_many();
             self.peers.push((peer, 0));
+        }
+    }
+
+    /// A tracker may name peers without end.
+    fn forget_one_of_many(&mut self) {
+        let is_idle = |(peer, _): &(SocketAddr, u64)| !self.links.values().any(|link| link.peer == *peer);
+        if self.peers.len() >= MOST_PEERS
+            && let Some(oldest) = self.peers.iter().position(is_idle)
+        {
+            let (peer, _) = self.peers.remove(oldest);
+            self.said.remove(&peer);
         }
     }
 

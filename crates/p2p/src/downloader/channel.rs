@@ -201,7 +201,7 @@ impl Pace {
             self.before += delivered;
             if !begins {
                 self.within += delivered;
-                self.took = self.took + now.since(self.last);
+                self.took += now.since(self.last);
             }
             self.last = now;
         }
