@@ -7,9 +7,10 @@
 //!   and what is said is ignored (late body bytes are counted as wasted).
 //!   With the last byte that it wanted a range is over for the engine: it may give the next one at once, and does not
 //!   wait for `Closed` with [`CloseReason::Complete`].
-//! * A source may have **several open ranges at once**, at most [`RANGES_AT_ONCE`](crate::tuning::RANGES_AT_ONCE): the
-//!   engine asks for the next before the current one ends, so that the source never idles. Send them behind each other on
-//!   one connection (pipelining) where the server lets you, so that they do not compete.
+//! * A source may have **several open ranges at once**, at most [`RANGES_AT_ONCE`](crate::tuning::RANGES_AT_ONCE), or
+//!   [`BLOCKS_AT_ONCE`](crate::tuning::BLOCKS_AT_ONCE) where it serves blocks: the engine asks for the next before the
+//!   current one ends, so that the source never idles. Send them behind each other on one connection (pipelining) where the
+//!   server lets you, so that they do not compete.
 //! * **Disk outputs** (`Prepare`, `Write`, `Append`, `Sync`, `Hash`, `HashFile`) name what they must follow. Writes may be
 //!   carried out in any order among themselves. `Prepare` is carried out after every write given before it and before
 //!   every write given after it. `Append`s keep their order. A `Hash` is given when the bytes of its piece are written.

@@ -19,7 +19,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use fetch::{
-    Blocks, CloseReason, Description, Digest, Engine, Hashes, Outcome, Progress, RequestId, SourceId, Validator,
+    Blocks, CloseReason, Description, Digest, Engine, Expectation, Hashes, Outcome, Progress, RequestId, SourceId,
+    Validator,
 };
 use machine::{Machine, Span, Time, Timers};
 
@@ -135,9 +136,10 @@ impl Downloader {
         if let Some(asked) = self.asked {
             self.timers.set(Why::Ask, (asked + self.config.ask_every).max(now + self.config.ask_every));
         }
-        if let Err(odd) = self.identify(&answer) {
+        if let Err(odd) = self.identify(now, &answer) {
             return self.note(Note::TrackerOdd(odd));
         }
+        self.carry_out(now);
         for peer in answer.peers {
             let used: Vec<SocketAddr> = self.channels.values().map(|channel| channel.peer).collect();
             if self.peers.named(now, peer, |address| used.contains(&address)) {
@@ -148,15 +150,21 @@ impl Downloader {
     }
 
     /// Learns the file from the first answer, and holds later ones against it.
-    fn identify(&mut self, answer: &Answer) -> Result<(), String> {
+    fn identify(&mut self, now: Time, answer: &Answer) -> Result<(), String> {
         let block = self.config.block;
         if let Some(layout) = self.layout {
             if answer.size != layout.size {
                 return Err(format!("it now tells of {} bytes instead of {}", answer.size, layout.size));
             }
             // One that its peers have not told it yet, or not again, contradicts nothing.
-            let differs = self.told_digest.zip(answer.digest).is_some_and(|(told, now)| told != now);
-            return if differs { Err("it now tells another SHA-256".into()) } else { Ok(()) };
+            if self.told_digest.zip(answer.digest).is_some_and(|(told, now)| told != now) {
+                return Err("it now tells another SHA-256".into());
+            }
+            if let (None, Some(digest), Some(engine)) = (self.told_digest, answer.digest, &mut self.engine) {
+                self.told_digest = Some(digest);
+                engine.handle(now, fetch::Input::Expect(Expectation::Digest(Digest(digest))));
+            }
+            return Ok(());
         }
         let layout = Layout::new(answer.size, block).ok_or_else(|| format!("{} bytes are no size", answer.size))?;
         if answer.blocks != layout.blocks() {
